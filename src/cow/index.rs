@@ -1,0 +1,1 @@
+//! The index: an inode table with sorted directories, read in place. (Format text comes here.)

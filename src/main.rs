@@ -1,0 +1,5 @@
+//! The `rless` command.
+
+fn main() -> std::process::ExitCode {
+    rless::cli::main()
+}
