@@ -1,0 +1,487 @@
+//! How listing and showing commands print: Go templates, `table` templates, `json`.
+//!
+//! The words are podman's: `--format json` prints every row as JSON; a Go template is rendered
+//! once per row with a newline after each, or once over the whole list when it has a `{{range`;
+//! the prefix `table` adds headings and aligned columns. `\t` and `\n` in a template typed in a
+//! shell mean tab and newline. Besides Go's own functions there are podman's: `json`, `lower`,
+//! `upper`, `title`, `join`, `split`, `pad`, `truncate`.
+//!
+//! A row has two faces, as in podman: the fields a template sees (`{{.RunningFor}}`) and the JSON
+//! object, which carries raw values.
+
+use crate::error::{Result, usage};
+use gtmpl::{Func, FuncError, Template, Value};
+use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::io::Write;
+
+/// One row of a listing, or the one object of a showing command.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What a template sees: an object whose keys are podman's field names.
+    pub fields: Json,
+    /// What `--format json` prints.
+    pub json: Json,
+}
+
+impl From<Json> for Row {
+    fn from(json: Json) -> Self {
+        Row {
+            fields: json.clone(),
+            json,
+        }
+    }
+}
+
+/// A command's default table and the headings that differ from the field's own name.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing<'a> {
+    /// Template of the default table, cells separated by tabs: `{{.ID}}\t{{.Image}}`.
+    pub table: &'a str,
+    /// Headings by field: `("ID", "CONTAINER ID")`; others are made from the field's words.
+    pub headings: &'a [(&'a str, &'a str)],
+    /// Every field a row may have, so that an empty listing has headings and refuses unknown ones.
+    pub fields: &'a [&'a str],
+    /// Print the heading line (`--noheading` turns it off).
+    pub heading: bool,
+    /// Shorten the default table's cells so that a line fits the terminal (`--no-trunc` turns it off).
+    pub fit: bool,
+}
+
+impl Listing<'_> {
+    /// The listing's text for `--format FORMAT` (or none).
+    ///
+    /// # Errors
+    /// The template does not parse or names a field that rows do not have.
+    pub fn render(&self, rows: &[Row], format: Option<&str>) -> Result<String> {
+        match format {
+            None | Some("") => self.render_table(rows, self.table, self.fit),
+            Some("json") => {
+                let all: Vec<&Json> = rows.iter().map(|r| &r.json).collect();
+                Ok(format!("{}\n", pretty(&all)))
+            }
+            Some("table") => self.render_table(rows, self.table, self.fit),
+            Some(text) => match text.strip_prefix("table ") {
+                Some(rest) => self.render_table(rows, rest, false),
+                None => self.render_plain(rows, text),
+            },
+        }
+    }
+
+    fn render_plain(&self, rows: &[Row], text: &str) -> Result<String> {
+        let template = parse(text)?;
+        let mut fields: Vec<Value> = rows.iter().map(|r| to_go(&r.fields, true)).collect();
+        let mut out = String::new();
+        if has_range(text) {
+            out = render(&template, Value::Array(fields))?;
+            if !out.is_empty() && !out.ends_with('\n') {
+                out.push('\n');
+            }
+            return Ok(out);
+        }
+        if fields.is_empty() {
+            render(&template, self.heading_row())?; // an unknown field is an error without rows too
+        }
+        for row in fields.drain(..) {
+            out.push_str(&render(&template, row)?);
+            out.push('\n');
+        }
+        Ok(out)
+    }
+
+    fn render_table(&self, rows: &[Row], text: &str, fit: bool) -> Result<String> {
+        let template = parse(text)?;
+        let mut lines = Vec::with_capacity(rows.len() + 1);
+        if self.heading {
+            lines.push(render(&template, self.heading_row())?);
+        }
+        for row in rows {
+            lines.push(render(&template, to_go(&row.fields, true))?);
+        }
+        let width = if fit { terminal_width() } else { None };
+        Ok(align(&lines, width))
+    }
+
+    fn heading_row(&self) -> Value {
+        let of = |field: &str| {
+            self.headings
+                .iter()
+                .find(|(name, _)| *name == field)
+                .map_or_else(|| heading(field), |(_, text)| (*text).to_owned())
+        };
+        let names = self.fields.iter().copied();
+        let names = names.chain(self.headings.iter().map(|(name, _)| *name));
+        Value::Object(
+            names
+                .map(|n| (n.to_owned(), Value::String(of(n))))
+                .collect(),
+        )
+    }
+}
+
+/// The text of one object for `--format`; `None` when no format was given.
+///
+/// # Errors
+/// The template does not parse or names a field that the object does not have.
+pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
+    match format {
+        None | Some("") => Ok(None),
+        Some("json") => Ok(Some(format!("{}\n", pretty(&row.json)))),
+        Some(text) => {
+            let mut out = render(&parse(text)?, to_go(&row.fields, true))?;
+            if !out.ends_with('\n') {
+                out.push('\n');
+            }
+            Ok(Some(out))
+        }
+    }
+}
+
+/// Writes a command's output. A reader that went away ends the process as SIGPIPE would.
+///
+/// # Errors
+/// Standard output cannot be written (a full disk, say).
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + 13),
+        result => Ok(anyhow::Context::context(
+            result,
+            "writing to standard output",
+        )?),
+    }
+}
+
+/// Columns of the terminal on standard output, if it is one.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    use std::io::IsTerminal;
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    clap_width().filter(|w| *w >= 20)
+}
+
+fn clap_width() -> Option<usize> {
+    if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()) {
+        return Some(columns);
+    }
+    let size = crate::sys::tty::window_size(std::io::stdout()).ok()?;
+    Some(usize::from(size.columns)).filter(|w| *w > 0)
+}
+
+fn pretty<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+fn has_range(text: &str) -> bool {
+    let squeezed: String = text.chars().filter(|c| *c != ' ' && *c != '-').collect();
+    squeezed.contains("{{range")
+}
+
+/// `RunningFor` is headed `RUNNING FOR`.
+fn heading(field: &str) -> String {
+    let mut out = String::new();
+    let mut last_lower = false;
+    for c in field.chars() {
+        if c.is_uppercase() && last_lower {
+            out.push(' ');
+        }
+        last_lower = c.is_lowercase();
+        out.extend(c.to_uppercase());
+    }
+    out
+}
+
+fn parse(text: &str) -> Result<Template> {
+    let mut template = Template::default();
+    template.add_funcs(&FUNCTIONS);
+    // gtmpl has no methods with arguments; podman's only one is .Label "name".
+    let text = text
+        .replace("\\t", "\t")
+        .replace("\\n", "\n")
+        .replace(".Label \"", "index .Labels \"");
+    template
+        .parse(text.as_str())
+        .map_err(|e| usage(format!("parsing --format template {text:?}: {e}")))?;
+    Ok(template)
+}
+
+fn render(template: &Template, value: Value) -> Result<String> {
+    template
+        .render(&gtmpl::Context::from(value))
+        .map_err(|e| usage(format!("executing --format template: {}", clean(&e))).into())
+}
+
+/// gtmpl prints the whole value beside an unknown field; the field's name is what helps.
+fn clean(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    match text.find(" for Object(").or_else(|| text.find(" for {")) {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// JSON to template values. A row is an object (an unknown field is an error), what lies deeper
+/// is a map (an unknown key prints `<no value>`), as Go's structs and maps are.
+fn to_go(json: &Json, object: bool) -> Value {
+    match json {
+        Json::Null => Value::String(String::new()),
+        Json::Bool(b) => Value::Bool(*b),
+        Json::String(s) => Value::String(s.clone()),
+        Json::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
+            (Some(i), _, _) => Value::from(i),
+            (_, Some(u), _) => Value::from(u),
+            (_, _, f) => Value::from(f.unwrap_or(0.0)),
+        },
+        Json::Array(items) => Value::Array(items.iter().map(|i| to_go(i, object)).collect()),
+        Json::Object(map) => {
+            let map: HashMap<String, Value> = map
+                .iter()
+                .map(|(k, v)| {
+                    let fixed = v.is_object() && k.starts_with(char::is_uppercase) && k != "Labels";
+                    (k.clone(), to_go(v, fixed || v.is_array()))
+                })
+                .collect();
+            if object {
+                Value::Object(map)
+            } else {
+                Value::Map(map)
+            }
+        }
+    }
+}
+
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::NoValue | Value::Nil | Value::Function(_) => Json::Null,
+        Value::Bool(b) => Json::Bool(*b),
+        Value::String(s) => Json::String(s.clone()),
+        Value::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
+            (Some(i), _, _) => Json::from(i),
+            (_, Some(u), _) => Json::from(u),
+            (_, _, f) => Json::from(f.unwrap_or(0.0)),
+        },
+        Value::Array(items) => Json::Array(items.iter().map(to_json).collect()),
+        Value::Object(map) | Value::Map(map) => {
+            Json::Object(map.iter().map(|(k, v)| (k.clone(), to_json(v))).collect())
+        }
+    }
+}
+
+const FUNCTIONS: [(&str, Func); 8] = [
+    ("json", |args| {
+        let value = first("json", args)?;
+        Ok(Value::String(to_json(value).to_string()))
+    }),
+    ("lower", |args| {
+        text("lower", args).map(|s| s.to_lowercase().into())
+    }),
+    ("upper", |args| {
+        text("upper", args).map(|s| s.to_uppercase().into())
+    }),
+    ("title", |args| {
+        let s = text("title", args)?;
+        let mut chars = s.chars();
+        let head: String = chars
+            .next()
+            .into_iter()
+            .flat_map(char::to_uppercase)
+            .collect();
+        Ok(Value::String(head + chars.as_str()))
+    }),
+    ("join", |args| match args {
+        [Value::Array(items), Value::String(by)] => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            Ok(Value::String(items.join(by)))
+        }
+        _ => Err(FuncError::Generic(
+            "join needs a list and a separator".into(),
+        )),
+    }),
+    ("split", |args| match args {
+        [Value::String(s), Value::String(by)] => Ok(Value::Array(
+            s.split(by.as_str())
+                .map(|p| Value::String(p.into()))
+                .collect(),
+        )),
+        _ => Err(FuncError::Generic(
+            "split needs a text and a separator".into(),
+        )),
+    }),
+    ("pad", |args| {
+        let s = text("pad", args)?;
+        let count = |i: usize| args.get(i).and_then(number).unwrap_or(0);
+        let (before, after) = (" ".repeat(count(1)), " ".repeat(count(2)));
+        Ok(Value::String(if s.is_empty() {
+            s
+        } else {
+            before + &s + &after
+        }))
+    }),
+    ("truncate", |args| {
+        let s = text("truncate", args)?;
+        let most = args.get(1).and_then(number).unwrap_or(usize::MAX);
+        Ok(Value::String(s.chars().take(most).collect()))
+    }),
+];
+
+fn first<'a>(name: &str, args: &'a [Value]) -> Result<&'a Value, FuncError> {
+    args.first()
+        .ok_or_else(|| FuncError::AtLeastXArgs(name.to_owned(), 1))
+}
+
+fn text(name: &str, args: &[Value]) -> Result<String, FuncError> {
+    Ok(first(name, args)?.to_string())
+}
+
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Number(n) => n
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .map(|n| n.min(4096)),
+        _ => None,
+    }
+}
+
+/// Aligns tab-separated lines as Go's tabwriter does with (minimum 12, padding 2), then shortens
+/// the widest columns with `…` until a line fits `width`.
+fn align(lines: &[String], width: Option<usize>) -> String {
+    let rows: Vec<Vec<&str>> = lines.iter().map(|l| l.split('\t').collect()).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut widths = vec![0; columns];
+    for row in &rows {
+        for (i, cell) in row.iter().enumerate() {
+            widths[i] = widths[i].max(cell.chars().count());
+        }
+    }
+    let padded = |w: usize, last: bool| if last { w } else { (w + 2).max(12) };
+    if let Some(most) = width {
+        shrink(&mut widths, most, &padded);
+    }
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (i, cell) in row.iter().enumerate() {
+            let cell = shorten(cell, widths[i]);
+            let last = i + 1 == row.len();
+            line.push_str(&cell);
+            let fill = padded(widths[i], last).saturating_sub(cell.chars().count());
+            if !last {
+                line.extend(std::iter::repeat_n(' ', fill));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn shrink(widths: &mut [usize], most: usize, padded: &dyn Fn(usize, bool) -> usize) {
+    const LEAST: usize = 10;
+    let n = widths.len();
+    loop {
+        let total: usize = (0..n).map(|i| padded(widths[i], i + 1 == n)).sum();
+        let Some(widest) = (0..n).max_by_key(|i| widths[*i]) else {
+            return;
+        };
+        if total <= most || widths[widest] <= LEAST {
+            return;
+        }
+        let second = (0..n).filter(|i| *i != widest).map(|i| widths[i]).max();
+        let step = (widths[widest] - second.unwrap_or(0).max(LEAST).min(widths[widest])).max(1);
+        widths[widest] -= step.min(total - most).min(widths[widest] - LEAST);
+    }
+}
+
+/// `cell` cut to `width` characters, the last of them `…`.
+#[must_use]
+pub fn shorten(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    let mut out: String = cell.chars().take(width.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LISTING: Listing<'static> = Listing {
+        table: "{{.ID}}\t{{.Names}}",
+        headings: &[("ID", "CONTAINER ID")],
+        fields: &["Names", "RunningFor", "Labels"],
+        heading: true,
+        fit: false,
+    };
+
+    fn rows() -> Vec<Row> {
+        vec![
+            json!({"ID": "abc", "Names": "one", "RunningFor": "1 second ago", "Labels": {"a": "b"}}).into(),
+            json!({"ID": "defghijklmnop", "Names": "two", "RunningFor": "", "Labels": {}}).into(),
+        ]
+    }
+
+    fn show(format: &str) -> String {
+        LISTING.render(&rows(), Some(format)).unwrap()
+    }
+
+    #[test]
+    fn default_table_pads_like_tabwriter() {
+        let text = LISTING.render(&rows(), None).unwrap();
+        assert_eq!(
+            text,
+            "CONTAINER ID   NAMES\nabc            one\ndefghijklmnop  two\n"
+        );
+    }
+
+    #[test]
+    fn table_prefix_heads_a_users_template() {
+        assert_eq!(
+            show("table {{.Names}}\\t{{.RunningFor}}"),
+            "NAMES       RUNNING FOR\none         1 second ago\ntwo\n"
+        );
+    }
+
+    #[test]
+    fn plain_template_is_rendered_per_row_and_range_over_all() {
+        assert_eq!(
+            show("{{.Names}}:{{upper .ID}}"),
+            "one:ABC\ntwo:DEFGHIJKLMNOP\n"
+        );
+        assert_eq!(show("{{range .}}{{.Names}} {{end}}"), "one two \n");
+    }
+
+    #[test]
+    fn labels_are_reached_by_index_and_by_label() {
+        assert_eq!(show("{{.Label \"a\"}}").lines().next(), Some("b"));
+        assert_eq!(show("{{.Labels.a}}").lines().next(), Some("b"));
+    }
+
+    #[test]
+    fn unknown_field_is_an_error_with_and_without_rows() {
+        let e = LISTING.render(&rows(), Some("{{.Nmes}}")).unwrap_err();
+        assert!(e.to_string().contains("Nmes"), "{e}");
+        assert!(LISTING.render(&[], Some("{{.Nmes}}")).is_err());
+        assert_eq!(LISTING.render(&[], Some("{{.Names}}")).unwrap(), "");
+    }
+
+    #[test]
+    fn json_function_and_format() {
+        assert_eq!(show("{{json .Names}}"), "\"one\"\n\"two\"\n");
+        let all: Vec<Json> = serde_json::from_str(&show("json")).unwrap();
+        assert_eq!(all[1]["Names"], "two");
+    }
+
+    #[test]
+    fn table_is_shortened_to_the_terminal() {
+        let lines = vec!["short\tlonglonglonglonglonglong\tx".to_owned()];
+        let text = align(&lines, Some(30));
+        assert_eq!(text, "short       longlonglonglo…  x\n");
+        assert!(text.trim_end().chars().count() <= 30);
+    }
+}
