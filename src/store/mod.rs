@@ -1,1 +1,212 @@
-//! store
+//! Images on this machine: names, records, blobs, layers; pulling, removing, collecting.
+//!
+//! The store belongs to one user and has no daemon and no global lock ([`dirs`] has the layout). An image becomes visible
+//! by one rename (its record in `images/`), a name by one (its file in `tags/`); everything they refer to is
+//! in place and flushed before. Removal goes the other way round.
+//!
+//! | file | room |
+//! |---|---|
+//! | `dirs.rs` | layout, XDG, versions |
+//! | `files.rs` | atomic files, private directories, locks, JSON |
+//! | `images.rs` | image records: find, list |
+//! | `tags.rs` | names |
+//! | `pull.rs`, `sources.rs` | from a registry, a layout or an archive into the store |
+//! | `gc.rs` | removal, and clearing what dead processes left |
+//! | `tarball.rs`, `packs.rs`, `layers.rs` | a layer's tar into packs and index; indexes merged |
+
+pub mod dirs;
+pub mod files;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+
+/// The store of the calling user.
+#[derive(Debug, Clone)]
+pub struct Store {
+    data: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Store {
+    /// Opens the user's store, making it if there is none (see [`dirs`]).
+    ///
+    /// # Errors
+    /// No home directory, not writable, another layout version, or a runtime directory that is not private.
+    pub fn open() -> Result<Store> {
+        Ok(Store {
+            data: dirs::open_data()?,
+            runtime: dirs::open_runtime()?,
+        })
+    }
+
+    /// A store in `data`, with its runtime directory in `runtime`, both made if missing.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_at(data: &Path, runtime: &Path) -> Result<Store> {
+        dirs::prepare(data)?;
+        files::create_dir_all_private(runtime)?;
+        Ok(Store {
+            data: data.to_owned(),
+            runtime: runtime.to_owned(),
+        })
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The directory for sockets and live state.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// Where packs lie, for `cow::Lower::Image`.
+    #[must_use]
+    pub fn packs_dir(&self) -> PathBuf {
+        self.data.join("packs")
+    }
+
+    /// One directory per container, and `names/`.
+    #[must_use]
+    pub fn containers_dir(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// One directory per volume.
+    #[must_use]
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// Lock files, one per object.
+    #[must_use]
+    pub fn locks_dir(&self) -> PathBuf {
+        self.data.join("locks")
+    }
+
+    /// Every image, newest first.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        Ok(Vec::new())
+    }
+
+    /// The image that `name` means: a reference (short names as podman) or a prefix of an id.
+    ///
+    /// # Errors
+    /// A malformed name, an ambiguous prefix, or a damaged record.
+    pub fn find_image(&self, _name: &str) -> Result<Option<Image>> {
+        Ok(None)
+    }
+
+    /// Brings `name` into the store as `options.policy` says and returns it.
+    ///
+    /// # Errors
+    /// Everything between reference and disk; nothing becomes visible then.
+    pub fn pull(
+        &self,
+        name: &str,
+        _options: &PullOptions,
+        _progress: &dyn Progress,
+    ) -> Result<Image> {
+        Err(crate::error::failed(format!("pulling {name}: not built yet")).into())
+    }
+
+    /// Removes a name, and the image with its last name. `in_use` says which containers use an image id.
+    ///
+    /// # Errors
+    /// No such image, or (kind `Conflict`) it is in use or has several names and `force` is not given.
+    pub fn remove_image(
+        &self,
+        name: &str,
+        _force: bool,
+        _in_use: &dyn Fn(&str) -> Vec<String>,
+    ) -> Result<Vec<Removed>> {
+        Err(crate::error::Fault::new(
+            crate::error::Kind::NoSuchObject,
+            format!("{name}: image not known"),
+        )
+        .into())
+    }
+}
+
+/// When `run` and `create` go to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Ask the registry every time and fail without it.
+    Always,
+    /// Only if there is no such image here.
+    #[default]
+    Missing,
+    /// Never: no such image is an error.
+    Never,
+    /// Ask, and take what is here if the registry has nothing newer or does not answer.
+    Newer,
+}
+
+/// How to pull.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// `os/arch[/variant]`; the host's when `None`.
+    pub platform: Option<String>,
+    /// `--tls-verify`; `None`: as `registries.conf` says.
+    pub tls_verify: Option<bool>,
+    /// When to go to the registry.
+    pub policy: PullPolicy,
+    /// `--authfile`.
+    pub authfile: Option<PathBuf>,
+    /// `--creds user[:password]`.
+    pub creds: Option<String>,
+}
+
+/// What a pull tells while it runs. Called from several threads.
+pub trait Progress: Sync {
+    /// A line worth showing (`Trying to pull …`).
+    fn message(&self, text: &str);
+}
+
+/// A [`Progress`] that shows nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn message(&self, _text: &str) {}
+}
+
+/// One line of `rmi`'s answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// A name that is gone.
+    Untagged(String),
+    /// The id of an image that is gone.
+    Deleted(String),
+}
+
+/// An image of the store.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Digest of its config, 64 hex digits.
+    pub id: String,
+    /// Digest of its manifest, `sha256:…`.
+    pub digest: String,
+    /// Every name of it, `docker.io/library/alpine:latest`.
+    pub names: Vec<String>,
+    /// Its config, verified against `id`.
+    pub config: oci_spec::image::ImageConfiguration,
+    /// Its merged index, for `cow::Lower::Image`.
+    pub index: PathBuf,
+    /// Bytes of its layers, uncompressed.
+    pub size: u64,
+    /// When it was built.
+    pub created: Option<jiff::Timestamp>,
+    /// `amd64`, `arm64` …
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+}
