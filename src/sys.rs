@@ -1,3 +1,22 @@
-//! The only unsafe code: thin wrappers over system calls, one file a subject, each with one owner.
+//! The only unsafe code of the crate: system calls that neither std nor nix wrap.
+//!
+//! Every function here is safe to call, takes and returns owned or borrowed descriptors (never
+//! raw numbers), sets close-on-exec on whatever it opens, and returns [`std::io::Result`] with
+//! the kernel's errno untouched; callers add what they were doing. One file a subject, one owner
+//! a file; each `unsafe` block carries its `SAFETY:` line.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `process.rs` | clone3, pidfd, namespaces, prctl, keyrings, exec, terminals' ioctls |
+//! | `file.rs` | openat2, descriptor passing, close_range |
+//! | `mount.rs` | fsopen … fsmount, open_tree, move_mount, mount_setattr, pivot_root |
+//! | `caps.rs` | capget, capset, bounding and ambient sets |
+//! | `seccomp.rs` | loading filters, user notification |
+//! | `tty.rs` | the size of our own terminal |
 
+pub mod caps;
+pub mod file;
+pub mod mount;
+pub mod process;
+pub mod seccomp;
 pub mod tty;

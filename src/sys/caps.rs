@@ -1,0 +1,2 @@
+//! caps (filled in next)
+#![allow(unsafe_code)]

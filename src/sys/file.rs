@@ -1,0 +1,2 @@
+//! file (filled in next)
+#![allow(unsafe_code)]

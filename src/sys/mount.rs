@@ -1,0 +1,2 @@
+//! mount (filled in next)
+#![allow(unsafe_code)]

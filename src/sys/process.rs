@@ -1,0 +1,2 @@
+//! process (filled in next)
+#![allow(unsafe_code)]

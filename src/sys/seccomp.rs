@@ -1,0 +1,2 @@
+//! seccomp (filled in next)
+#![allow(unsafe_code)]
