@@ -43,7 +43,7 @@ pub struct Plan {
     /// The root file system; wins over `spec.root.path`.
     pub root: Root,
     /// `Some`: the process gets a pty of this size, and `stdio` is not used.
-    pub terminal: Option<pty::Winsize>,
+    pub terminal: Option<pty::WindowSize>,
     /// stdin, stdout, stderr of the container; `None`: the caller's own 0, 1 and 2.
     pub stdio: Option<[OwnedFd; 3]>,
     /// More descriptors for the process, numbered from 3 (LISTEN_FDS).

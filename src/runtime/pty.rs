@@ -1,10 +1,3 @@
 //! Terminals: raw mode that always ends, window sizes.
 
-/// Rows and columns of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Winsize {
-    /// Rows.
-    pub rows: u16,
-    /// Columns.
-    pub cols: u16,
-}
+pub use crate::sys::tty::{WindowSize, window_size};
