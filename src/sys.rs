@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `process.rs` | clone3, pidfd, namespaces, prctl, keyrings, exec, terminals' ioctls |
 //! | `file.rs` | openat2, descriptor passing, close_range |
+//! | `mmap.rs` | whole immutable files, mapped or read |
 //! | `mount.rs` | fsopen … fsmount, open_tree, move_mount, mount_setattr, pivot_root |
 //! | `caps.rs` | capget, capset, bounding and ambient sets |
 //! | `seccomp.rs` | loading filters, user notification |
@@ -16,6 +17,7 @@
 
 pub mod caps;
 pub mod file;
+pub mod mmap;
 pub mod mount;
 pub mod process;
 pub mod seccomp;
