@@ -13,9 +13,11 @@
 //! | `mount.rs` | fsopen … fsmount, open_tree, move_mount, mount_setattr, pivot_root |
 //! | `caps.rs` | capget, capset, bounding and ambient sets |
 //! | `seccomp.rs` | loading filters, user notification |
+//! | `child.rs` | children that die with their parent |
 //! | `tty.rs` | the size of our own terminal |
 
 pub mod caps;
+pub(crate) mod child;
 pub mod file;
 pub mod mmap;
 pub mod mount;

@@ -1,0 +1,521 @@
+//! One container's scope and its two leaves.
+
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::detect::{self, Availability, Rung};
+use super::limits::{Bound, Limits};
+use super::systemd::{self, Unit};
+use crate::error::{Result, ResultExt as _, failed};
+
+/// What [`Scope::create`] is asked for.
+#[derive(Debug, Clone)]
+pub struct ScopeRequest<'a> {
+    /// Container id: the scope is `rless-ID.scope`.
+    pub id: &'a str,
+    /// One line for `systemctl status`.
+    pub description: &'a str,
+    /// systemd slice; `None` is `user.slice` (`system.slice` for root).
+    pub slice: Option<&'a str>,
+    /// The limits.
+    pub limits: &'a Limits,
+}
+
+/// A container's cgroup. Plain data: recorded, and used again by other commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Directory of the scope.
+    pub path: PathBuf,
+    /// D-Bus calls its making took.
+    pub calls: u32,
+}
+
+/// What a container has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// CPU time of the container's leaf, microseconds.
+    pub cpu_usec: u64,
+    /// Thereof in user mode, microseconds.
+    pub user_usec: u64,
+    /// Thereof in the kernel, microseconds.
+    pub system_usec: u64,
+    /// Memory in use, bytes, caches included.
+    pub memory: u64,
+    /// Thereof inactive file cache, bytes: docker and podman subtract it.
+    pub inactive_file: u64,
+    /// `memory.max`; `None` without a limit.
+    pub memory_limit: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+    /// `pids.max`; `None` without a limit.
+    pub pids_limit: Option<u64>,
+    /// Bytes read by both leaves.
+    pub read_bytes: u64,
+    /// Bytes written by both leaves.
+    pub write_bytes: u64,
+}
+
+/// Name of the supervisor's leaf.
+const SUPERVISOR: &str = "rless";
+/// Name of the container's leaf.
+const CONTAINER: &str = "container";
+/// Leaf for rless processes that were in a delegated cgroup before its controllers were handed on.
+const FRONT: &str = "rless-front";
+/// What the server of the root file system may use beyond the container's own limit before the
+/// kernel reclaims from it: its page cache goes first, and it is slowed, never killed.
+const SERVER_MEMORY: u64 = 256 << 20;
+
+impl Scope {
+    /// Makes the scope with both leaves, moves the calling process to its leaf, and sets the limits
+    /// on the container's. `None` where there is no cgroup to be had and no limit is asked for.
+    ///
+    /// The caller must be single-threaded or not care which of its threads moves: all do.
+    ///
+    /// # Errors
+    /// Limits that cannot be kept here ([`Availability::check`]), or what the kernel or systemd
+    /// refused.
+    pub fn create(
+        availability: &Availability,
+        request: &ScopeRequest<'_>,
+    ) -> Result<Option<Scope>> {
+        availability.check(request.limits)?;
+        let name = format!("rless-{}.scope", request.id);
+        let scope = match &availability.rung {
+            Rung::None { .. } => return Ok(None),
+            Rung::Systemd { private, bus } => {
+                let root = nix::unistd::getuid().is_root();
+                let unit = Unit {
+                    name: &name,
+                    description: request.description,
+                    slice: request.slice.unwrap_or(if root {
+                        "system.slice"
+                    } else {
+                        "user.slice"
+                    }),
+                    pid: std::process::id(),
+                    limits: request.limits,
+                };
+                let calls = systemd::start_scope(private.as_deref(), bus.as_deref(), &unit)?;
+                let path = detect::own_directory()
+                    .filter(|path| path.file_name().is_some_and(|n| n == name.as_str()))
+                    .ok_or_else(|| {
+                        failed(format!(
+                            "systemd made the scope {name} but this process is not in it"
+                        ))
+                    })?;
+                Scope { path, calls }
+            }
+            Rung::Delegated { own } => Scope {
+                path: delegated_scope(own, &name, request.limits)?,
+                calls: 0,
+            },
+        };
+        if let Err(e) = scope.furnish(request.limits) {
+            scope.remove();
+            return Err(e);
+        }
+        Ok(Some(scope))
+    }
+
+    /// Leaves, controllers, limits.
+    fn furnish(&self, limits: &Limits) -> Result<()> {
+        for leaf in [self.supervisor(), self.container()] {
+            make(&leaf)?;
+        }
+        // A cgroup with processes cannot hand controllers on: move first, then enable.
+        put(&self.supervisor().join("cgroup.procs"), "0")?;
+        enable(
+            &self.path,
+            &detect::words(&self.path.join("cgroup.controllers")),
+        )?;
+        self.apply(limits)
+    }
+
+    /// Directory of the supervisor's leaf.
+    #[must_use]
+    pub fn supervisor(&self) -> PathBuf {
+        self.path.join(SUPERVISOR)
+    }
+
+    /// Directory of the container's leaf.
+    #[must_use]
+    pub fn container(&self) -> PathBuf {
+        self.path.join(CONTAINER)
+    }
+
+    /// The container's leaf, opened for clone3's `CLONE_INTO_CGROUP`. A cgroup namespace cloned in
+    /// the same call would be rooted at the caller's leaf: it is unshared afterwards.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn open_container(&self) -> Result<OwnedFd> {
+        let path = self.container();
+        let dir = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC)
+            .open(&path)
+            .with_context(|| format!("opening cgroup {}", path.display()))?;
+        Ok(dir.into())
+    }
+
+    /// Moves a process into the container's leaf.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn add_init(&self, pid: i32) -> Result<()> {
+        put(&self.container().join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Sets limits and checks that the kernel has them: CPU on the scope and again on the
+    /// container's leaf, everything else on the leaf. For a running container too (`update`).
+    ///
+    /// # Errors
+    /// A fault naming the file when it is missing, refuses the value or shows another afterwards.
+    pub fn apply(&self, limits: &Limits) -> Result<()> {
+        let leaf = self.container();
+        for (file, value) in limits.files() {
+            if file.starts_with("cpu.") {
+                // systemd has set it at the start; written again it is the same value.
+                if let Err(e) = set(&self.path, file, &value) {
+                    log::debug!("{e:#}");
+                }
+            }
+            set(&leaf, file, &value)?;
+        }
+        if let Some(Bound::At(limit)) = limits.memory {
+            set(
+                &self.supervisor(),
+                "memory.high",
+                &limit.saturating_add(SERVER_MEMORY).to_string(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// How often the kernel killed a process of the container for want of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        keyed(&read(&self.container().join("memory.events")), "oom_kill").unwrap_or(0)
+    }
+
+    /// Kills every process of the container, at once; the supervisor's leaf is not touched.
+    ///
+    /// # Errors
+    /// What the kernel said; no leaf any more is no error.
+    pub fn kill(&self) -> Result<()> {
+        let leaf = self.container();
+        match std::fs::write(leaf.join("cgroup.kill"), "1") {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound && !leaf.exists() => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("killing cgroup {}", leaf.display())),
+        }
+        // Before Linux 5.14: until a look at it finds nobody, since they may fork meanwhile.
+        for _ in 0..100 {
+            let pids = pids(&leaf);
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in pids {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(failed(format!("processes of cgroup {} do not die", leaf.display())).into())
+    }
+
+    /// Stops or continues every process of the container, and waits until that is so.
+    ///
+    /// # Errors
+    /// What the kernel said, or that a process could not be stopped within five seconds.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let leaf = self.container();
+        let value = if frozen { "1" } else { "0" };
+        put(&leaf.join("cgroup.freeze"), value)?;
+        let events = leaf.join("cgroup.events");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while keyed(&read(&events), "frozen") != Some(u64::from(frozen)) {
+            if Instant::now() > deadline {
+                return Err(failed(format!("cgroup {} does not freeze", leaf.display())).into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether the container is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        keyed(&read(&self.container().join("cgroup.events")), "frozen") == Some(1)
+    }
+
+    /// Processes of the container, host numbers.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        pids(&self.container())
+    }
+
+    /// What the container uses; I/O is that of both leaves, since the supervisor does the
+    /// container's.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let leaf = self.container();
+        let cpu = read(&leaf.join("cpu.stat"));
+        let number = |file: &str| read(&leaf.join(file)).trim().parse::<u64>().ok();
+        let mut stats = Stats {
+            cpu_usec: keyed(&cpu, "usage_usec").unwrap_or(0),
+            user_usec: keyed(&cpu, "user_usec").unwrap_or(0),
+            system_usec: keyed(&cpu, "system_usec").unwrap_or(0),
+            memory: number("memory.current").unwrap_or(0),
+            inactive_file: keyed(&read(&leaf.join("memory.stat")), "inactive_file").unwrap_or(0),
+            memory_limit: number("memory.max"),
+            pids: number("pids.current").unwrap_or(0),
+            pids_limit: number("pids.max"),
+            ..Stats::default()
+        };
+        for leaf in [&leaf, &self.supervisor()] {
+            let (read_bytes, write_bytes) = io(&read(&leaf.join("io.stat")));
+            stats.read_bytes += read_bytes;
+            stats.write_bytes += write_bytes;
+        }
+        stats
+    }
+
+    /// Removes what can be removed; a killed process may hold its cgroup for a moment more. Called
+    /// by the supervisor the scope stays with it inside, and its manager removes it when the
+    /// supervisor has gone; in a delegated cgroup the supervisor steps back first.
+    pub fn remove(&self) {
+        if !self.path.exists() {
+            return;
+        }
+        remove_dir(&self.container());
+        if detect::own_directory().as_deref() == Some(self.supervisor().as_path()) {
+            // Only a cgroup without controllers for its children takes processes.
+            let Some(parent) = self.path.parent() else {
+                return;
+            };
+            let front = parent.join(FRONT);
+            let back = if front.is_dir() {
+                front
+            } else {
+                parent.to_owned()
+            };
+            if std::fs::write(back.join("cgroup.procs"), "0").is_err() {
+                return;
+            }
+        }
+        remove_dir(&self.supervisor());
+        remove_dir(&self.path);
+    }
+}
+
+/// A child of the caller's cgroup, with room made for controllers where the limits need them.
+fn delegated_scope(own: &Path, name: &str, limits: &Limits) -> Result<PathBuf> {
+    let needed = limits.controllers();
+    let enabled = detect::words(&own.join("cgroup.subtree_control"));
+    if needed.iter().any(|c| !enabled.iter().any(|e| e == c)) {
+        let front = own.join(FRONT);
+        make(&front)?;
+        for pid in pids(own) {
+            put(&front.join("cgroup.procs"), &pid.to_string())?;
+        }
+        enable(own, &detect::words(&own.join("cgroup.controllers")))?;
+    }
+    let path = own.join(name);
+    make(&path)?;
+    Ok(path)
+}
+
+/// Whether every process of a cgroup runs this very program.
+pub(crate) fn only_our_own(cgroup: &Path) -> bool {
+    let exe = |pid: &str| {
+        std::fs::metadata(format!("/proc/{pid}/exe"))
+            .ok()
+            .map(|m| (m.dev(), m.ino()))
+    };
+    let ours = exe("self");
+    ours.is_some() && pids(cgroup).iter().all(|pid| exe(&pid.to_string()) == ours)
+}
+
+fn make(path: &Path) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            Err(e).with_context(|| format!("making cgroup {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes one value in one write call.
+fn put(file: &Path, value: &str) -> Result<()> {
+    std::fs::write(file, value).with_context(|| format!("writing `{value}` to {}", file.display()))
+}
+
+/// Hands controllers on to the children of a cgroup.
+fn enable(cgroup: &Path, controllers: &[String]) -> Result<()> {
+    let line: Vec<String> = controllers.iter().map(|c| format!("+{c}")).collect();
+    if line.is_empty() {
+        return Ok(());
+    }
+    let file = cgroup.join("cgroup.subtree_control");
+    if std::fs::write(&file, line.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One that cannot be had must not keep the others away; a limit that needs it fails by name.
+    for controller in line {
+        if let Err(e) = put(&file, &controller) {
+            log::debug!("{e:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Sets a limit and reads it back.
+fn set(cgroup: &Path, file: &str, value: &str) -> Result<()> {
+    let path = cgroup.join(file);
+    match std::fs::write(&path, value) {
+        Ok(()) => {}
+        // Without swap accounting in the kernel there is no swap to limit.
+        Err(e) if e.kind() == ErrorKind::NotFound && file == "memory.swap.max" => return Ok(()),
+        Err(e) => {
+            return Err(e)
+                .fault(|| failed(format!("setting {file} of the container to `{value}`")));
+        }
+    }
+    let shown = read(&path);
+    if agrees(file, value, shown.trim()) {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "setting {file} of the container to `{value}`: the kernel made it `{}`",
+        shown.trim()
+    ))
+    .into())
+}
+
+/// Whether the kernel shows what was written; it rounds bytes down to pages.
+fn agrees(file: &str, written: &str, shown: &str) -> bool {
+    if written == shown {
+        return true;
+    }
+    match (written.parse::<u64>(), shown.parse::<u64>()) {
+        (Ok(written), Ok(shown)) if file.starts_with("memory.") => {
+            shown <= written && written - shown < 65536
+        }
+        _ => match file {
+            "cpuset.cpus" | "cpuset.mems" => {
+                list(written).is_some() && list(written) == list(shown)
+            }
+            _ => false,
+        },
+    }
+}
+
+/// The members of a list like `0-2,5`; `None` if it is none or has more than 65536.
+fn list(text: &str) -> Option<Vec<u32>> {
+    let mut members = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if last < first || last - first > 65536 || members.len() > 65536 {
+            return None;
+        }
+        members.extend(first..=last);
+    }
+    members.sort_unstable();
+    members.dedup();
+    Some(members)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The number after `key` in a flat keyed file.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok()).flatten()
+    })
+}
+
+/// Bytes read and written over every device of an `io.stat`.
+fn io(text: &str) -> (u64, u64) {
+    let sum = |key: &str| {
+        text.split_whitespace()
+            .filter_map(|word| {
+                word.strip_prefix(key)?
+                    .strip_prefix('=')?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .sum()
+    };
+    (sum("rbytes"), sum("wbytes"))
+}
+
+fn pids(cgroup: &Path) -> Vec<i32> {
+    read(&cgroup.join("cgroup.procs"))
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect()
+}
+
+/// Removes one cgroup, waiting up to half a second for its last process to be gone.
+fn remove_dir(path: &Path) {
+    let deadline = Instant::now() + Duration::from_millis(500);
+    loop {
+        match std::fs::remove_dir(path) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                log::debug!("removing cgroup {}: {e}", path.display());
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_rounds_still_agrees() {
+        assert!(agrees("memory.max", "67108865", "67108864"));
+        assert!(!agrees("memory.max", "67108864", "max"));
+        assert!(!agrees("memory.max", "1048576", "1310720"));
+        assert!(agrees("cpu.max", "50000 100000", "50000 100000"));
+        assert!(!agrees("cpu.max", "50000 100000", "max 100000"));
+        assert!(agrees("cpuset.cpus", "1,0", "0-1"));
+        assert!(!agrees("cpuset.cpus", "0-3", "0-1"));
+        assert!(!agrees("pids.max", "20", "21"));
+    }
+
+    #[test]
+    fn statistics_add_up_over_devices() {
+        let text = "8:0 rbytes=10 wbytes=1 rios=1 wios=1 dbytes=9 dios=0\n8:16 rbytes=5 wbytes=2\n";
+        assert_eq!(io(text), (15, 3));
+        assert_eq!(keyed("low 0\noom 2\noom_kill 3\n", "oom_kill"), Some(3));
+        assert_eq!(keyed("oom_kill x\n", "oom_kill"), None);
+    }
+
+    #[test]
+    fn cpu_lists_are_compared_as_sets() {
+        assert_eq!(list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(list("2-0"), None);
+        assert_eq!(list(""), None);
+        assert_eq!(list("0-4294967295"), None);
+    }
+}

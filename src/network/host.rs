@@ -1,0 +1,348 @@
+//! What the host offers: pasta itself, a default route, addresses, resolvers.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::Resolver;
+use super::pasta::{self, Features};
+use crate::error::{Result, ResultExt as _, failed};
+
+/// The host as the network modes need it; every part degrades to "none" when it cannot be read.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Interface with the default route that pasta copies from.
+    pub route: Option<String>,
+    /// Global addresses of every interface, in the kernel's order.
+    pub addresses: Vec<(String, IpAddr)>,
+    /// The host's resolver configuration.
+    pub resolver: Resolver,
+    /// Text of the host's hosts file.
+    pub hosts: String,
+}
+
+/// Looks at the host.
+#[must_use]
+pub fn view() -> View {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    View {
+        route: default_interface_v4(&read("/proc/net/route"))
+            .or_else(|| default_interface_v6(&read("/proc/net/ipv6_route"))),
+        addresses: addresses(),
+        resolver: Resolver::parse(&read("/etc/resolv.conf")),
+        hosts: read("/etc/hosts"),
+    }
+}
+
+/// Global addresses by interface.
+fn addresses() -> Vec<(String, IpAddr)> {
+    let Ok(list) = nix::ifaddrs::getifaddrs() else {
+        return Vec::new();
+    };
+    list.filter_map(|entry| {
+        let address = entry.address?;
+        let ip = address
+            .as_sockaddr_in()
+            .map(|a| IpAddr::V4(a.ip()))
+            .or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))?;
+        let global = match ip {
+            IpAddr::V4(v4) => !v4.is_loopback(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        global.then_some((entry.interface_name, ip))
+    })
+    .collect()
+}
+
+impl View {
+    /// The address a container gets behind pasta with these options: the one given (`-a`), the one
+    /// copied from the host, or the made-up one.
+    pub(crate) fn container_address(&self, options: &[String]) -> Option<IpAddr> {
+        let given = |names: &[&str]| {
+            options.iter().enumerate().find_map(|(i, o)| {
+                let (name, value) = match o.split_once('=') {
+                    Some((name, value)) => (name, Some(value)),
+                    None => (o.as_str(), options.get(i + 1).map(String::as_str)),
+                };
+                names.contains(&name).then_some(value).flatten()
+            })
+        };
+        if let Some(address) = given(&["-a", "--address"]) {
+            return address.split('/').next().and_then(|a| a.parse().ok());
+        }
+        let interface = given(&["-i", "--interface"]).or(self.route.as_deref());
+        let Some(interface) = interface else {
+            return Some(IpAddr::V4(pasta::ISOLATED));
+        };
+        let own = |v4: bool| {
+            self.addresses
+                .iter()
+                .find(|(name, ip)| name == interface && ip.is_ipv4() == v4)
+                .map(|(_, ip)| *ip)
+        };
+        own(true).or_else(|| own(false))
+    }
+
+    /// The address under which a container reaches this host.
+    pub(crate) fn gateway(&self, features: Features, isolated: bool) -> Option<IpAddr> {
+        if isolated {
+            return None;
+        }
+        if features.map_guest_addr {
+            return Some(IpAddr::V4(pasta::HOST_ALIAS));
+        }
+        // Without an alias the copied address means the container itself; any other will do.
+        let copied = self.container_address(&[]);
+        self.addresses
+            .iter()
+            .map(|(_, ip)| *ip)
+            .find(|ip| ip.is_ipv4() && Some(*ip) != copied)
+    }
+}
+
+/// Interface of the default route with the lowest metric in `/proc/net/route`.
+fn default_interface_v4(text: &str) -> Option<String> {
+    // Iface Destination Gateway Flags RefCnt Use Metric Mask …
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let up = u16::from_str_radix(words.get(3)?, 16).ok()? & 1 != 0;
+            let default = *words.get(1)? == "00000000" && *words.get(7)? == "00000000";
+            (up && default).then(|| (words[6].parse::<u32>().unwrap_or(0), words[0].to_owned()))
+        })
+        .min_by_key(|(metric, _)| *metric)
+        .map(|(_, interface)| interface)
+}
+
+/// Interface of the default route with the lowest metric in `/proc/net/ipv6_route`.
+fn default_interface_v6(text: &str) -> Option<String> {
+    // destination plen source plen nexthop metric refcnt use flags interface
+    text.lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let default = words.first()?.bytes().all(|b| b == b'0') && *words.get(1)? == "00";
+            let interface = *words.get(9)?;
+            let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
+            // RTF_UP, and not RTF_REJECT: the kernel's own catch-all is on lo.
+            let usable = flags & 1 != 0 && flags & 0x200 == 0 && interface != "lo";
+            let metric = u32::from_str_radix(words.get(5)?, 16).ok()?;
+            (default && usable).then(|| (metric, interface.to_owned()))
+        })
+        .min_by_key(|(metric, _)| *metric)
+        .map(|(_, interface)| interface)
+}
+
+/// What is remembered about one executable.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Probed {
+    program: PathBuf,
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    features: Features,
+}
+
+/// Finds pasta (`RLESS_PASTA`, else `PATH`) and what it can do, from the note in `cache` if the
+/// executable has not changed since.
+///
+/// # Errors
+/// A fault that names the package when there is no pasta.
+pub fn find(cache: &Path) -> Result<(PathBuf, Features)> {
+    let program = locate()?;
+    let features = probe_at(&program, cache)?;
+    Ok((program, features))
+}
+
+/// What the executable `program` can do.
+fn probe_at(program: &Path, cache: &Path) -> Result<Features> {
+    let meta =
+        std::fs::metadata(program).fault(|| failed(format!("looking at {}", program.display())))?;
+    let note = cache.join("pasta.json");
+    let mut probed = Probed {
+        device: meta.dev(),
+        inode: meta.ino(),
+        size: meta.size(),
+        modified: (meta.mtime(), meta.mtime_nsec()),
+        features: Features::default(),
+        program: program.to_owned(),
+    };
+    let known = std::fs::read(&note)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Probed>(&bytes).ok());
+    if let Some(known) = known {
+        probed.features = known.features;
+        if known == probed {
+            return Ok(probed.features);
+        }
+    }
+    let help = duct::cmd(&probed.program, ["--help"])
+        .stdin_null()
+        .stderr_to_stdout()
+        .stdout_capture()
+        .unchecked()
+        .run()
+        .fault(|| {
+            failed(format!(
+                "asking {} for its options",
+                probed.program.display()
+            ))
+        })?;
+    probed.features = features(&String::from_utf8_lossy(&help.stdout));
+    remember(&note, &probed);
+    Ok(probed.features)
+}
+
+/// What a `pasta --help` tells.
+fn features(help: &str) -> Features {
+    Features {
+        map_guest_addr: help.contains("--map-guest-addr"),
+        map_host_loopback: help.contains("--map-host-loopback"),
+    }
+}
+
+/// Writes the note under a name of its own and renames it; without it the next start asks again.
+fn remember(note: &Path, probed: &Probed) {
+    let Some(dir) = note.parent() else { return };
+    let written = tempfile::NamedTempFile::new_in(dir).and_then(|file| {
+        serde_json::to_writer(&file, probed)?;
+        file.persist(note).map_err(|e| e.error)?;
+        Ok(())
+    });
+    if let Err(e) = written {
+        log::debug!("keeping what pasta can do in {}: {e}", note.display());
+    }
+}
+
+/// The pasta to use.
+fn locate() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("RLESS_PASTA").filter(|p| !p.is_empty()) {
+        return Ok(program.into());
+    }
+    // A login shell of an ordinary user may lack the sbin directories; pasta is in bin.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/bin", "/usr/local/bin", "/bin"].map(PathBuf::from))
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("pasta"))
+        .find(|candidate| {
+            candidate.is_file()
+                && nix::unistd::access(candidate, nix::unistd::AccessFlags::X_OK).is_ok()
+        })
+        .ok_or_else(|| {
+            failed("setting up the network: there is no `pasta` on this host")
+                .hint(
+                    "install the package passt (it contains pasta), or use --network none or host",
+                )
+                .into()
+        })
+}
+
+/// The lines about the network in `rless info`.
+#[must_use]
+pub fn describe(cache: &Path) -> Vec<(String, String)> {
+    let view = view();
+    let mut lines = Vec::new();
+    match find(cache) {
+        Ok((program, features)) => {
+            lines.push(("pasta".to_owned(), program.display().to_string()));
+            let alias = if features.map_guest_addr {
+                pasta::HOST_ALIAS.to_string()
+            } else {
+                "none (this pasta lacks --map-guest-addr)".to_owned()
+            };
+            lines.push(("hostAlias".to_owned(), alias));
+        }
+        Err(e) => lines.push(("pasta".to_owned(), format!("{e:#}"))),
+    }
+    let route = view
+        .route
+        .unwrap_or_else(|| format!("no default route: containers get {}", pasta::ISOLATED));
+    lines.push(("interface".to_owned(), route));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+        wlan0\t00000000\t010200C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
+        eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+        eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+
+    #[test]
+    fn the_default_route_of_lowest_metric_is_the_template() {
+        assert_eq!(default_interface_v4(ROUTES).as_deref(), Some("eth0"));
+        assert_eq!(default_interface_v4("Iface\tx\n"), None);
+        assert_eq!(default_interface_v4(""), None);
+        let v6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+                  fd000000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n\
+                  00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+                  00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n";
+        assert_eq!(default_interface_v6(v6).as_deref(), Some("eth1"));
+    }
+
+    #[test]
+    fn the_container_address_follows_pastas_options() {
+        let view = View {
+            route: Some("eth0".into()),
+            addresses: vec![
+                ("lan".into(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+                ("eth0".into(), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
+            ],
+            ..View::default()
+        };
+        let at = |options: &[&str]| {
+            let options: Vec<String> = options.iter().map(|s| (*s).to_owned()).collect();
+            view.container_address(&options).map(|ip| ip.to_string())
+        };
+        assert_eq!(at(&[]).as_deref(), Some("192.0.2.2"));
+        assert_eq!(at(&["-a", "10.9.9.9/24"]).as_deref(), Some("10.9.9.9"));
+        assert_eq!(at(&["--interface=lan"]).as_deref(), Some("10.0.0.1"));
+        assert_eq!(
+            View::default()
+                .container_address(&[])
+                .map(|i| i.to_string())
+                .as_deref(),
+            Some("169.254.2.1")
+        );
+        // The host is reached at an address that is not the container's own.
+        assert_eq!(
+            view.gateway(Features::default(), false)
+                .map(|i| i.to_string())
+                .as_deref(),
+            Some("10.0.0.1")
+        );
+    }
+
+    #[test]
+    fn a_changed_executable_is_asked_again() {
+        let dir = tempfile::tempdir().expect("dir");
+        let program = dir.path().join("pasta");
+        let write = |text: &str| {
+            std::fs::write(&program, format!("#!/bin/sh\necho '{text}'\n")).expect("write");
+            std::fs::set_permissions(
+                &program,
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )
+            .expect("mode");
+        };
+        write("nothing");
+        let ask = || probe_at(&program, dir.path()).expect("probe");
+        assert!(!ask().map_guest_addr);
+        write("  --map-guest-addr ADDR");
+        assert!(ask().map_guest_addr);
+        // And the answer is kept: a note with another answer for the same file is believed.
+        let note = dir.path().join("pasta.json");
+        let text = std::fs::read_to_string(&note)
+            .expect("note")
+            .replace("\"map_guest_addr\":true", "\"map_guest_addr\":false");
+        std::fs::write(&note, text).expect("note");
+        assert!(!ask().map_guest_addr);
+    }
+}
