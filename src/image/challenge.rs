@@ -166,10 +166,7 @@ mod tests {
             Some(Challenge::Basic)
         );
         assert_eq!(choose(["Negotiate abc=="].into_iter()), None);
-        assert_eq!(
-            choose(["Bearer realm=\"unterminated"].into_iter()).is_some(),
-            true
-        );
+        assert!(choose(["Bearer realm=\"unterminated"].into_iter()).is_some());
         assert_eq!(choose(["", ",,,", "=", "\"", "Bearer"].into_iter()), None);
     }
 

@@ -196,6 +196,25 @@ impl Reference {
         }
     }
 
+    /// Parses a name whose first component is a host even where it does not look like one (`mirror/library/alpine`).
+    ///
+    /// # Errors
+    /// As [`Name::parse`].
+    pub fn parse_with_host(text: &str) -> Result<Reference, Fault> {
+        let parts = split(text)?;
+        let (domain, path) = match parts.domain {
+            Some(domain) => (domain, parts.path),
+            None => parts
+                .path
+                .split_once('/')
+                .ok_or_else(|| invalid(text, "it has no registry"))?,
+        };
+        check_domain(text, domain)?;
+        check_path(text, path)?;
+        check_length(text, domain.len() + 1 + path.len())?;
+        Ok(Reference::assemble(domain, path, parts.tag, parts.digest))
+    }
+
     /// Registry: host and port as written.
     #[must_use]
     pub fn domain(&self) -> &str {
@@ -344,12 +363,11 @@ fn check_domain(text: &str, domain: &str) -> Result<(), Fault> {
 
 fn check_path(text: &str, path: &str) -> Result<(), Fault> {
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(
-            invalid(text, "a repository name is lower case").hint(format!(
-                "Did you mean {}?",
-                quoted(&text.replace(path, &path.to_ascii_lowercase()))
-            )),
-        );
+        let lower = quoted(&text.replace(path, &path.to_ascii_lowercase()));
+        return Err(invalid(
+            text,
+            &format!("a repository name is lower case, as in {lower}"),
+        ));
     }
     match path.split('/').find(|c| !is_component(c)) {
         None => Ok(()),

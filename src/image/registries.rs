@@ -250,7 +250,7 @@ impl Registries {
                 return Ok(reference.clone());
             }
             let rest = text.get(matched..).unwrap_or("");
-            Reference::parse(&format!("{location}{rest}"))
+            Reference::parse_with_host(&format!("{location}{rest}"))
                 .fault(|| usage(format!("location {} in registries.conf", quoted(location))))
         };
         let by_digest = reference.digest().is_some();
@@ -539,8 +539,8 @@ pull-from-mirror = "digest-only"
     #[test]
     fn host_entry_does_not_cover_its_ports() {
         let c = conf("[[registry]]\nlocation = \"example.com\"\ninsecure = true");
-        assert_eq!(endpoints(&c, "example.com:5000/x")[0].1, false);
-        assert_eq!(endpoints(&c, "example.com/x")[0].1, true);
+        assert!(!endpoints(&c, "example.com:5000/x")[0].1);
+        assert!(endpoints(&c, "example.com/x")[0].1);
     }
 
     #[test]
