@@ -1,7 +1,7 @@
 //! rless runs OCI containers as an ordinary user.
 //!
 //! The crate is laid out in layers; imports point down only and siblings do not import each
-//! other (`tests/layers.rs` keeps it so):
+//! other (`tests/it/layers.rs` keeps it so):
 //!
 //! ```text
 //! main.rs            picks the role before any thread exists

@@ -1,0 +1,73 @@
+//! What needs systemd, cgroup v2 and a login user: run inside the Debian 13 virtual machine.
+//!
+//! The machine is booted once, with the Debian package built from this tree; `tests/vm/guest` prints
+//! a line `VM ok NAME` or `VM FAILED NAME: why` for each case, and each test here asserts its own.
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::harness::{World, skip, world};
+
+/// What the guest printed; the machine boots when the first test asks.
+fn transcript(world: &World) -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+        let package = world.base.join("package");
+        let run = |program: &str, args: &[&std::ffi::OsStr]| {
+            let output = Command::new(program).args(args).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            (text, String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let build = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/build-deb");
+        let (_, said) = run(build, &["--debug".as_ref(), package.as_os_str()]);
+        let Some(deb) = std::fs::read_dir(&package).ok().and_then(|mut d| d.next()) else {
+            return format!("no package was built: {said}");
+        };
+        let images = ["busybox.oci", "debian.oci"].map(|name| world.images.join(name));
+        let (out, err) = run(
+            &format!("{tests}/vm/run"),
+            &[
+                "-t".as_ref(),
+                "900".as_ref(),
+                format!("{tests}/vm/guest").as_ref(),
+                deb.unwrap().path().as_os_str(),
+                images[0].as_os_str(),
+            ],
+        );
+        format!("{out}\n{err}")
+    })
+}
+
+fn assert_case(name: &str) {
+    let world = world!();
+    if std::env::var_os("RLESS_TEST_VM").is_none() {
+        skip!("tests/run --quick boots no virtual machine");
+    }
+    if !world.root {
+        skip!("needs root to make the virtual machine's disk");
+    }
+    let text = transcript(world);
+    let ok = format!("VM ok {name}");
+    assert!(
+        text.lines().any(|line| line.trim_end() == ok),
+        "no `{ok}`:\n{text}"
+    );
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { $(#[test] fn $name() { assert_case(stringify!($name)); })* };
+}
+
+cases! {
+    package_installs_with_capabilities_and_pages,
+    a_login_user_runs_a_container,
+    memory_limit_kills_with_137_and_says_out_of_memory,
+    half_a_cpu_halves_a_busy_loop,
+    pids_limit_holds,
+    limits_are_shown_inside,
+    scope_is_gone_after_the_container,
+    limits_without_a_session_are_an_error_with_the_fix,
+    two_dbus_calls_a_start,
+    package_removes_cleanly,
+}

@@ -1,0 +1,20 @@
+//! Integration tests: rless as a user runs it, one module a command or subsystem.
+//!
+//! `tests/run` prepares their world (users, images, a loopback registry) and describes it in
+//! `RLESS_TEST_*` variables, see [`harness::World`]. Without it (`cargo test` alone) each test
+//! skips with its reason.
+#![allow(clippy::print_stderr, clippy::unwrap_used, clippy::panic)]
+
+mod faults;
+mod harness;
+mod layers;
+mod machine;
+mod messages;
+mod network;
+mod ownership;
+mod pty;
+mod run;
+mod rungs;
+mod session;
+mod terminal;
+mod threats;

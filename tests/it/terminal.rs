@@ -1,0 +1,178 @@
+//! A person at a terminal: the real Alpine on a real pty.
+
+use std::time::Duration;
+
+use crate::harness::{Cmd, Sandbox, World, world};
+use crate::pty::Pty;
+
+const PROMPT: &str = "/ # ";
+
+fn alpine(sandbox: &Sandbox) -> Cmd {
+    sandbox.rless(["run", "--rm", "-it", "alpine", "sh"])
+}
+
+/// A pty on Alpine's shell that has shown its first prompt.
+fn shell(world: &World, sandbox: &Sandbox) -> Pty {
+    let _ = world;
+    let mut pty = Pty::start(alpine(sandbox), 24, 80);
+    pty.expect_within(PROMPT, Duration::from_secs(60));
+    pty
+}
+
+#[test]
+fn a_session_in_alpine_looks_like_a_machine() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let mut pty = shell(world, &sandbox);
+    assert!(pty.shell("id", PROMPT).contains("uid=0(root) gid=0(root)"));
+    let ps = pty.shell("ps -o pid,comm", PROMPT);
+    assert!(
+        ps.lines().any(|l| l.split_whitespace().eq(["1", "sh"])),
+        "{ps}"
+    );
+    let name = pty.shell("hostname", PROMPT);
+    let name = name.lines().last().unwrap_or_default().trim();
+    assert!(
+        name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{name}"
+    );
+    let addresses = pty.shell("ip -4 addr", PROMPT);
+    assert!(
+        addresses.contains("127.0.0.1/8") && addresses.matches("inet ").count() >= 2,
+        "{addresses}"
+    );
+    let mounts = pty.shell("mount", PROMPT);
+    for part in [
+        " on / type fuse",
+        " on /proc type proc",
+        " on /dev/pts type devpts",
+        " on /dev/shm type tmpfs",
+    ] {
+        assert!(mounts.contains(part), "no `{part}` in {mounts}");
+    }
+    assert!(pty.shell("tty", PROMPT).contains("/dev/"));
+    pty.line("exit 7");
+    assert_eq!(pty.wait(), 7);
+}
+
+#[test]
+fn vi_edits_a_file() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let mut pty = shell(world, &sandbox);
+    pty.line("vi /root/note");
+    pty.expect("/root/note");
+    pty.send("iwritten in vi\x1b");
+    pty.send(":wq\r");
+    pty.expect(PROMPT);
+    assert!(
+        pty.shell("cat /root/note", PROMPT)
+            .contains("written in vi")
+    );
+    pty.line("exit");
+    assert_eq!(pty.wait(), 0);
+}
+
+#[test]
+fn interrupt_and_job_control_stay_in_the_container() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let mut pty = shell(world, &sandbox);
+    pty.line("echo start''ed; sleep 1000");
+    pty.expect("started");
+    std::thread::sleep(Duration::from_millis(300));
+    pty.send("\x03");
+    pty.expect(PROMPT);
+    assert!(pty.shell("echo code $?", PROMPT).contains("code 130"));
+
+    pty.line("echo again''; sleep 1001");
+    pty.expect("again\r\n");
+    std::thread::sleep(Duration::from_millis(300));
+    pty.send("\x1a");
+    pty.expect("Stopped");
+    pty.expect(PROMPT);
+    assert!(pty.shell("jobs", PROMPT).contains("sleep 1001"));
+    pty.line("fg");
+    pty.expect("sleep 1001");
+    std::thread::sleep(Duration::from_millis(300));
+    pty.send("\x03");
+    pty.expect(PROMPT);
+    pty.line("exit 0");
+    assert_eq!(pty.wait(), 0);
+}
+
+#[test]
+fn a_resize_reaches_the_container() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let mut pty = shell(world, &sandbox);
+    assert!(pty.shell("stty size", PROMPT).contains("24 80"));
+    pty.resize(41, 133);
+    let mut size = String::new();
+    for _ in 0..20 {
+        size = pty.shell("stty size", PROMPT);
+        if size.contains("41 133") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(size.contains("41 133"), "{size}");
+    pty.line("exit");
+    assert_eq!(pty.wait(), 0);
+}
+
+#[test]
+fn the_callers_terminal_is_as_it_was() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    for end in ["exit 5\r", "kill -9 $$; while :; do kill -9 -1; done\r"] {
+        let mut pty = Pty::start(alpine(&sandbox), 24, 80);
+        // `stty -g` before rless makes the terminal raw would race: a fresh pty's settings are the reference.
+        let reference = Pty::start(sandbox.sh("sleep 0"), 24, 80).settings();
+        pty.expect_within(PROMPT, Duration::from_secs(60));
+        assert_ne!(
+            pty.settings(),
+            reference,
+            "the terminal is not raw while the container runs"
+        );
+        if end.starts_with("kill") {
+            let front = nix::unistd::Pid::from_raw(pty.pid());
+            nix::sys::signal::kill(front, nix::sys::signal::Signal::SIGHUP).unwrap();
+        } else {
+            pty.send(end);
+        }
+        pty.wait();
+        assert_eq!(pty.settings(), reference);
+    }
+}
+
+#[test]
+fn without_a_terminal_t_says_so_or_works_on_pipes() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    // As podman: -t gives the container a terminal, whatever the caller's streams are.
+    let out = sandbox
+        .rless(["run", "--rm", "-t", "alpine", "sh", "-c", "tty; echo done"])
+        .ok();
+    assert!(out.contains("/dev/") && out.contains("done"), "{out}");
+    // Without -t there is no controlling terminal to type into.
+    let mut pty = Pty::start(
+        sandbox.rless([
+            "run",
+            "--rm",
+            "-i",
+            "alpine",
+            "sh",
+            "-c",
+            "tty; (: < /dev/tty) 2>&1; echo end''ed",
+        ]),
+        24,
+        80,
+    );
+    let seen = pty.expect("ended");
+    assert!(
+        seen.contains("not a tty") && seen.contains("No such device"),
+        "{seen}"
+    );
+    assert_eq!(pty.wait(), 0);
+}
