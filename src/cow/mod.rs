@@ -19,3 +19,4 @@
 //! | `mount.rs` | sessions, threads, opcode counters |
 
 pub mod index;
+pub mod merge;
