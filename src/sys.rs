@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `process.rs` | clone3, pidfd, namespaces, prctl, keyrings, exec, terminals' ioctls |
 //! | `file.rs` | openat2, descriptor passing, close_range |
+//! | `fuse.rs` | FUSE channels, extended attributes by descriptor |
 //! | `mmap.rs` | whole immutable files, mapped or read |
 //! | `mount.rs` | fsopen … fsmount, open_tree, move_mount, mount_setattr, pivot_root |
 //! | `caps.rs` | capget, capset, bounding and ambient sets |
@@ -19,6 +20,7 @@
 pub mod caps;
 pub(crate) mod child;
 pub mod file;
+pub mod fuse;
 pub mod mmap;
 pub mod mount;
 pub mod process;

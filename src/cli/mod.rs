@@ -19,6 +19,7 @@ pub mod format;
 pub mod human;
 
 mod generate;
+mod mount_cow;
 mod version;
 
 use crate::error::{self, Kind, Result};
@@ -41,6 +42,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    MountCow(mount_cow::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -48,6 +50,7 @@ enum Command {
 
 fn dispatch(command: Command) -> Result<u8> {
     match command {
+        Command::MountCow(args) => mount_cow::run(args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),
     }

@@ -12,11 +12,174 @@
 //! |---|---|
 //! | `index.rs` | the on-disk image/layer index: pure reader and builder |
 //! | `merge.rs` | layer indexes, lowest first, into one image index (whiteouts exist only here) |
-//! | `lower.rs`, `host.rs` | what an upper lies over: an index, or a host directory |
-//! | `upper.rs` | inode table in memory over the lower |
-//! | `journal.rs` | the on-disk journal: pure record codec, and the file around it |
-//! | `ops.rs` | FUSE decode and reply only |
+//! | `lower.rs`, `host.rs`, `refs.rs` | what an upper lies over: an index, or a host directory |
+//! | `upper/` | inode table in memory over the lower, data files, durability; the theory is in its `mod.rs` |
+//! | `journal/` | the on-disk journal: pure record codec, and the file around it |
+//! | `acl.rs`, `ranges.rs`, `meta.rs` | access control lists, block sets, plain values: pure |
+//! | `path.rs` | look-ups by path |
+//! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
+//!
+//! # Where POSIX as on a local ext4 is not had
+//!
+//! - `sync(2)` and `syncfs(2)` are not sent to a FUSE server of a user namespace: everything is
+//!   written back some seconds after it happened, and at the container's end.
+//! - Access times do not change by reading (as with `noatime`).
+//! - No birth time; no `FICLONE`; no chattr flags; no real devices (the kernel's rule).
+//! - `fallocate` reserves no space for the part of a file that is still the image's; collapsing
+//!   and inserting ranges is `EOPNOTSUPP`.
+//! - The size limit is counted in whole 4 KiB blocks of content.
 
 pub mod index;
-pub mod merge;
+
+mod acl;
+mod host;
+mod journal;
+mod lower;
+mod meta;
+pub mod mount;
+mod ops;
+mod path;
+mod ranges;
+mod refs;
+mod upper;
+
+pub use index::Time;
+pub use mount::Server;
+pub use path::{Listed, Stat};
+pub use upper::Usage;
+
+use crate::error::Result;
+use lower::Low;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use upper::Tree;
+
+/// What an upper lies over.
+#[derive(Debug, Clone)]
+pub enum Lower {
+    /// An image: its merged index and the directory that holds the packs it names.
+    Image {
+        /// The index file.
+        index: PathBuf,
+        /// The directory of packs.
+        packs: PathBuf,
+    },
+    /// A host directory, read-only below us.
+    HostDir {
+        /// The directory; `/` is one.
+        root: PathBuf,
+        /// Absolute host paths shown as empty directories (the store).
+        hide: Vec<PathBuf>,
+        /// How owners show inside.
+        uids: IdView,
+        /// How groups show inside.
+        gids: IdView,
+    },
+}
+
+/// How a host id shows inside: (first inside, first on the host, count) as in `uid_map`; an id
+/// that no line has shows as 65534.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdView(pub Vec<(u32, u32, u32)>);
+
+/// How to open a [`Cow`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What lies below.
+    pub lower: Lower,
+    /// Directory of the upper (journal, `data/`), created 0700 if missing. `None`: an upper in a
+    /// temporary place is NOT made; the mount is read-only.
+    pub upper: Option<PathBuf>,
+    /// Single-id mode: every owner is presented as this (uid, gid); true ids stay in metadata and
+    /// are read and set through the extended attribute `user.rless.owner` (`uid:gid`).
+    pub squash: Option<(u32, u32)>,
+    /// Bytes of upper data allowed; `None`: no limit.
+    pub size_limit: Option<u64>,
+    /// Count requests per opcode and write `OP count` lines to this file at the end.
+    pub stats: Option<PathBuf>,
+}
+
+/// An opened file system; clones are handles of the same one.
+#[derive(Clone)]
+pub struct Cow {
+    tree: Arc<Tree>,
+    stats: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Cow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cow").finish_non_exhaustive()
+    }
+}
+
+impl Cow {
+    /// Opens lower and upper; replays the upper's journal and clears what a crash left.
+    ///
+    /// # Errors
+    /// A part of the image is missing or damaged; the upper cannot be made or read, is in use by
+    /// another server, or belongs to another lower.
+    pub fn open(options: Options) -> Result<Cow> {
+        let low = match options.lower {
+            Lower::Image { index, packs } => Low::image(&index, &packs)?,
+            Lower::HostDir {
+                root,
+                hide,
+                uids,
+                gids,
+            } => Low::host(host::HostLower::open(&root, &hide, uids, gids)?),
+        };
+        let tree = Tree::open(
+            low,
+            options.upper.as_deref(),
+            options.squash,
+            options.size_limit,
+        )?;
+        Ok(Cow {
+            tree: Arc::new(tree),
+            stats: options.stats,
+        })
+    }
+
+    /// Starts FUSE threads on a `/dev/fuse` descriptor already mounted by a process in the
+    /// container's user namespace (mount first: this waits for the kernel's INIT).
+    ///
+    /// # Errors
+    /// The kernel's FUSE is too old, or the mount went away.
+    pub fn serve(&self, fuse: OwnedFd) -> Result<Server> {
+        Server::start(self, fuse)
+    }
+
+    /// Makes every change so far durable.
+    ///
+    /// # Errors
+    /// What the host answers: `ENOSPC`, `EIO` …
+    pub fn sync(&self) -> Result<()> {
+        use anyhow::Context;
+        self.tree
+            .sync_all()
+            .context("writing the container's changes to disk")
+    }
+
+    /// Bytes and inodes of the upper; costs nothing.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.tree.usage()
+    }
+
+    /// Sets the true owner of what `path` leads to (symbolic links followed if `follow`), in
+    /// single-id mode; `u32::MAX` leaves an id as it is.
+    ///
+    /// # Errors
+    /// The path leads nowhere, or the mode is another one.
+    pub fn chown_true(&self, path: &Path, follow: bool, uid: u32, gid: u32) -> Result<()> {
+        use anyhow::Context;
+        let ino = self
+            .find(path, follow)?
+            .with_context(|| format!("no such file: {}", path.display()))?;
+        self.tree
+            .chown_true(meta::Caller::default(), ino, uid, gid)
+            .with_context(|| format!("changing the owner of {}", path.display()))
+    }
+}

@@ -1,0 +1,509 @@
+//! A directory of the host as a lower, read-only below us and possibly changing under us.
+//!
+//! - **Walking**: every path is opened from one descriptor of the root with `openat2` and
+//!   `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`, so that neither a symbolic link
+//!   nor a mount nor a rename race leads out of the tree.
+//! - **Submounts** show as what they are mounted on would look when empty: an empty directory
+//!   (0755) or an empty file (0644) of root. So do the paths of `hide`.
+//! - **Numbers**: an inode's number is the host's with bit 62 set, so it is the same after a
+//!   restart, hard links are hard links, and directory listings cost no memory. Numbers made up
+//!   for submounts are a hash of the path.
+//! - **Bindings**: before the upper refers to a number, its path is *bound* to it (and journalled);
+//!   from then on the path has that number whatever the host puts there.
+//! - **Devices, sockets** are neither listed nor found. Fifos are shown: they are local to the
+//!   mount that opens them and lead nowhere on the host.
+//! - **Permissions** of the user are the host kernel's to check: what the user cannot read is
+//!   `EACCES` here. Owners are shown through an [`IdView`], 65534 where it has nothing.
+//! - **Attributes**: `user.*` and `security.capability` are shown, other namespaces are not (their
+//!   values hold host ids or labels).
+
+use super::IdView;
+use super::index::Index;
+use super::meta::{Meta, Res, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Time, errno, rd, wr};
+use crate::error::Result;
+use crate::sys::fuse as sysfuse;
+use anyhow::Context;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::{FileStat, fstat, fstatat};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// Set in every number made from a host inode.
+const HOST_BIT: u64 = 1 << 62;
+/// Set as well in numbers made up for submounts and hidden paths.
+const HOLLOW_BIT: u64 = 1 << 61;
+/// Descriptors of lower files kept open.
+const OPEN_FILES: usize = 32;
+
+/// One name of a host directory.
+#[derive(Debug)]
+pub(crate) struct HostName {
+    pub name: Box<[u8]>,
+    pub ino: u64,
+    pub kind: u8,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Relative to the root, without a leading slash; empty for the root.
+    path: Box<[u8]>,
+    lookups: u64,
+    bound: bool,
+    /// Mode of an inode that is made up.
+    hollow: Option<u32>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_ino: HashMap<u64, Entry>,
+    /// Bound paths only.
+    by_path: HashMap<Box<[u8]>, u64>,
+}
+
+/// A host directory as lower.
+pub(crate) struct HostLower {
+    root: OwnedFd,
+    hide: Vec<PathBuf>,
+    uids: IdView,
+    gids: IdView,
+    table: RwLock<Table>,
+    open: Mutex<Vec<(u64, Arc<File>)>>,
+}
+
+impl IdView {
+    /// The id shown inside for the host's `id`; 65534 where none is mapped.
+    #[must_use]
+    pub fn show(&self, id: u32) -> u32 {
+        self.0
+            .iter()
+            .find_map(|&(inside, host, count)| {
+                let off = id.checked_sub(host)?;
+                (off < count).then(|| inside.checked_add(off)).flatten()
+            })
+            .unwrap_or(65534)
+    }
+}
+
+fn how(flags: OFlag) -> OpenHow {
+    OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        )
+}
+
+fn os(path: &[u8]) -> &OsStr {
+    if path.is_empty() {
+        OsStr::new(".")
+    } else {
+        OsStr::from_bytes(path)
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
+    path.extend_from_slice(dir);
+    if !dir.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// FNV-1a, for numbers of inodes that are made up.
+fn hash(path: &[u8]) -> u64 {
+    path.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+impl HostLower {
+    /// Opens the directory `root`; absolute paths in `hide` show as empty directories.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub(crate) fn open(root: &Path, hide: &[PathBuf], uids: IdView, gids: IdView) -> Result<Self> {
+        let real = root
+            .canonicalize()
+            .with_context(|| format!("opening root directory {}", root.display()))?;
+        let fd = nix::fcntl::open(
+            &real,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )
+        .with_context(|| format!("opening root directory {}", root.display()))?;
+        let hide = hide
+            .iter()
+            .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()))
+            .filter_map(|p| p.strip_prefix(&real).map(Path::to_owned).ok())
+            .collect();
+        let mut table = Table::default();
+        table.by_ino.insert(
+            Index::ROOT,
+            Entry {
+                path: Box::default(),
+                lookups: 0,
+                bound: true,
+                hollow: None,
+            },
+        );
+        table.by_path.insert(Box::default(), Index::ROOT);
+        Ok(HostLower {
+            root: fd,
+            hide,
+            uids,
+            gids,
+            table: RwLock::new(table),
+            open: Mutex::default(),
+        })
+    }
+
+    /// Whether the number is one of a host inode.
+    pub(crate) fn owns(ino: u64) -> bool {
+        ino == Index::ROOT || ino & HOST_BIT != 0
+    }
+
+    fn entry(&self, ino: u64) -> Option<Entry> {
+        rd(&self.table).by_ino.get(&ino).cloned()
+    }
+
+    fn open_path(&self, path: &[u8], flags: OFlag) -> Res<OwnedFd> {
+        openat2(&self.root, os(path), how(flags))
+    }
+
+    /// The descriptor behind a number, `O_PATH`, if the path still leads to that inode.
+    fn open_ino(&self, ino: u64, entry: &Entry) -> Res<(OwnedFd, FileStat)> {
+        let fd = self.open_path(&entry.path, OFlag::O_PATH)?;
+        let st = fstat(&fd)?;
+        if !entry.bound && number(&st) != ino {
+            return Err(Errno::ESTALE);
+        }
+        Ok((fd, st))
+    }
+
+    fn shown(&self, st: &FileStat) -> Meta {
+        let time = |sec, nsec: i64| Time {
+            sec,
+            nsec: u32::try_from(nsec).unwrap_or(0),
+        };
+        Meta {
+            mode: st.st_mode,
+            nlink: u32::try_from(st.st_nlink).unwrap_or(u32::MAX),
+            uid: self.uids.show(st.st_uid),
+            gid: self.gids.show(st.st_gid),
+            rdev: 0,
+            size: u64::try_from(st.st_size).unwrap_or(0),
+            atime: time(st.st_atime, st.st_atime_nsec),
+            mtime: time(st.st_mtime, st.st_mtime_nsec),
+            ctime: time(st.st_ctime, st.st_ctime_nsec),
+        }
+    }
+
+    pub(crate) fn meta(&self, ino: u64) -> Res<Option<Meta>> {
+        let Some(entry) = self.entry(ino) else {
+            return Ok(None);
+        };
+        if let Some(mode) = entry.hollow {
+            return Ok(Some(Meta {
+                mode,
+                nlink: if mode & S_IFMT == S_IFDIR { 2 } else { 1 },
+                ..Meta::default()
+            }));
+        }
+        match self.open_ino(ino, &entry) {
+            Ok((_, st)) => Ok(Some(self.shown(&st))),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn is_hidden(&self, path: &[u8]) -> bool {
+        self.hide.iter().any(|h| h.as_os_str().as_bytes() == path)
+    }
+
+    /// What is at `path`: its number and, where it is made up, its mode.
+    fn find(&self, path: &[u8]) -> Res<Option<(u64, Option<u32>)>> {
+        if self.is_hidden(path) {
+            return Ok(Some((hollow(path), Some(S_IFDIR | 0o755))));
+        }
+        match self.open_path(path, OFlag::O_PATH) {
+            Ok(fd) => {
+                let st = fstat(&fd)?;
+                let kind = st.st_mode & S_IFMT;
+                let visible = matches!(kind, S_IFREG | S_IFDIR | S_IFLNK | S_IFIFO);
+                Ok(visible.then(|| (number(&st), None)))
+            }
+            Err(Errno::EXDEV) => {
+                // Only the kind of what is mounted there is looked at.
+                let st = fstatat(&self.root, os(path), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                let mode = match st.st_mode & S_IFMT {
+                    S_IFDIR => S_IFDIR | 0o755,
+                    _ => S_IFREG | 0o644,
+                };
+                Ok(Some((hollow(path), Some(mode))))
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn lookup(&self, dir: u64, name: &[u8]) -> Res<Option<u64>> {
+        let Some(parent) = self.entry(dir) else {
+            return Ok(None);
+        };
+        if parent.hollow.is_some() {
+            return Ok(None);
+        }
+        let path = join(&parent.path, name);
+        if let Some(ino) = rd(&self.table).by_path.get(path.as_slice()) {
+            return Ok(Some(*ino));
+        }
+        let Some((ino, hollow)) = self.find(&path)? else {
+            return Ok(None);
+        };
+        let mut table = wr(&self.table);
+        let path: Box<[u8]> = path.into();
+        let entry = table.by_ino.entry(ino).or_insert_with(|| Entry {
+            path: path.clone(),
+            lookups: 0,
+            bound: false,
+            hollow,
+        });
+        if !entry.bound {
+            // The name that was seen last is the one most likely to be there still.
+            entry.path = path;
+        }
+        Ok(Some(ino))
+    }
+
+    pub(crate) fn parent(&self, ino: u64) -> u64 {
+        let Some(entry) = self.entry(ino) else {
+            return Index::ROOT;
+        };
+        let Some(cut) = entry.path.iter().rposition(|b| *b == b'/') else {
+            return Index::ROOT;
+        };
+        let dir = &entry.path[..cut];
+        if let Some(ino) = rd(&self.table).by_path.get(dir) {
+            return *ino;
+        }
+        self.find(dir)
+            .ok()
+            .flatten()
+            .map_or(Index::ROOT, |(ino, _)| ino)
+    }
+
+    pub(crate) fn list(&self, dir: u64) -> Res<Arc<Vec<HostName>>> {
+        let entry = self.entry(dir).ok_or(Errno::ENOENT)?;
+        if entry.hollow.is_some() {
+            return Ok(Arc::default());
+        }
+        let fd = self.open_path(&entry.path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let listing = fd.try_clone().map_err(|e| errno(&e))?;
+        let mut out = Vec::new();
+        for item in Dir::from_fd(listing)?.iter() {
+            let item = item?;
+            let name = item.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match item.file_type() {
+                Some(t) => sysfuse::dtype_of(t),
+                None => match fstatat(&fd, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(st) => super::meta::dtype(st.st_mode),
+                    Err(_) => continue,
+                },
+            };
+            if !matches!(
+                kind,
+                libc::DT_REG | libc::DT_DIR | libc::DT_LNK | libc::DT_FIFO
+            ) {
+                continue;
+            }
+            let path = join(&entry.path, name);
+            let bound = rd(&self.table).by_path.get(path.as_slice()).copied();
+            out.push(HostName {
+                ino: bound.unwrap_or(from_host(item.ino())),
+                name: name.into(),
+                kind,
+            });
+        }
+        Ok(Arc::new(out))
+    }
+
+    pub(crate) fn readlink(&self, ino: u64) -> Res<Vec<u8>> {
+        let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
+        let (fd, _) = self.open_ino(ino, &entry)?;
+        Ok(readlinkat(&fd, "")?.into_vec())
+    }
+
+    fn file(&self, ino: u64) -> Res<Arc<File>> {
+        let mut open = super::meta::lk(&self.open);
+        if let Some(i) = open.iter().position(|(n, _)| *n == ino) {
+            let hit = open.remove(i);
+            let file = Arc::clone(&hit.1);
+            open.push(hit);
+            return Ok(file);
+        }
+        let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
+        let fd = self.open_path(&entry.path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        let st = fstat(&fd)?;
+        if st.st_mode & S_IFMT != S_IFREG || (!entry.bound && number(&st) != ino) {
+            return Err(Errno::ESTALE);
+        }
+        let file = Arc::new(File::from(fd));
+        if open.len() >= OPEN_FILES {
+            open.remove(0);
+        }
+        open.push((ino, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    pub(crate) fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Vec<u8>> {
+        if self.entry(ino).is_some_and(|e| e.hollow.is_some()) {
+            return Ok(Vec::new());
+        }
+        let file = self.file(ino)?;
+        let mut out = vec![0; len];
+        let mut n = 0;
+        while n < len {
+            match file.read_at(&mut out[n..], offset + n as u64) {
+                Ok(0) => break,
+                Ok(k) => n += k,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(errno(&e)),
+            }
+        }
+        out.truncate(n);
+        Ok(out)
+    }
+
+    pub(crate) fn xattr(&self, ino: u64, name: &[u8]) -> Res<Option<Vec<u8>>> {
+        if !(name.starts_with(b"user.") || name == b"security.capability") {
+            return Ok(None);
+        }
+        let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
+        if entry.hollow.is_some() {
+            return Ok(None);
+        }
+        let (fd, _) = self.open_ino(ino, &entry)?;
+        match sysfuse::get_xattr(fd.as_fd(), name) {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn xattrs(&self, ino: u64) -> Res<Vec<(Vec<u8>, Vec<u8>)>> {
+        let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
+        if entry.hollow.is_some() {
+            return Ok(Vec::new());
+        }
+        let (fd, _) = self.open_ino(ino, &entry)?;
+        let list = match sysfuse::list_xattr(fd.as_fd()) {
+            Ok(list) => list,
+            Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let mut out = Vec::new();
+        for name in list.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+            if let Some(value) = self.xattr(ino, name)? {
+                out.push((name.to_vec(), value));
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    pub(crate) fn refer(&self, ino: u64) {
+        if let Some(e) = wr(&self.table).by_ino.get_mut(&ino) {
+            e.lookups += 1;
+        }
+    }
+
+    pub(crate) fn forget(&self, ino: u64, n: u64) -> u64 {
+        let mut table = wr(&self.table);
+        let Some(e) = table.by_ino.get_mut(&ino) else {
+            return 0;
+        };
+        e.lookups = e.lookups.saturating_sub(n);
+        let left = e.lookups;
+        if left == 0 && !e.bound {
+            table.by_ino.remove(&ino);
+        }
+        left
+    }
+
+    pub(crate) fn lookups(&self, ino: u64) -> u64 {
+        rd(&self.table).by_ino.get(&ino).map_or(0, |e| e.lookups)
+    }
+
+    /// Binds the path of `ino` to it; returns the path if that is news (for the journal).
+    pub(crate) fn bind(&self, ino: u64) -> Option<Box<[u8]>> {
+        let mut table = wr(&self.table);
+        let e = table.by_ino.get_mut(&ino)?;
+        if e.bound {
+            return None;
+        }
+        e.bound = true;
+        let path = e.path.clone();
+        table.by_path.insert(path.clone(), ino);
+        Some(path)
+    }
+
+    /// Restores a binding from the journal.
+    pub(crate) fn rebind(&self, ino: u64, path: &[u8]) {
+        let hollow = match self.find(path) {
+            Ok(Some((_, hollow))) => hollow,
+            _ => None,
+        };
+        let mut table = wr(&self.table);
+        table.by_path.insert(path.into(), ino);
+        table.by_ino.insert(
+            ino,
+            Entry {
+                path: path.into(),
+                lookups: 0,
+                bound: true,
+                hollow,
+            },
+        );
+    }
+
+    /// Every binding but the root's, for checkpoints.
+    pub(crate) fn bindings(&self) -> Vec<(u64, Box<[u8]>)> {
+        let table = rd(&self.table);
+        let mut all: Vec<_> = table
+            .by_path
+            .iter()
+            .filter(|(_, ino)| **ino != Index::ROOT)
+            .map(|(p, i)| (*i, p.clone()))
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+fn number(st: &FileStat) -> u64 {
+    from_host(st.st_ino)
+}
+
+fn hollow(path: &[u8]) -> u64 {
+    from_host(hash(path)) | HOLLOW_BIT
+}
+
+/// Numbers stay below 2^63: some programs take them as signed.
+fn from_host(ino: u64) -> u64 {
+    (ino & (HOST_BIT - 1)) | HOST_BIT
+}

@@ -1,0 +1,291 @@
+//! What an upper lies over: an image's index with its packs, or a directory of the host.
+//!
+//! Both answer by inode number. An image's numbers are those of its index (1 to its count), so an
+//! inode nobody changed needs no memory here. A host directory's numbers are made from the host's
+//! own (see [`super::host`]). Numbers of new inodes come from [`Low::alloc`] and never collide
+//! with either.
+
+use super::host::HostLower;
+use super::index::{Data, Index, Pack};
+use super::meta::{Meta, Res, encode_dev, errno};
+use super::refs::Counts;
+use crate::error::Result;
+use anyhow::Context;
+use nix::errno::Errno;
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An image: nothing in it ever changes.
+pub(crate) struct ImageLower {
+    index: Index,
+    packs: Vec<Pack>,
+    counts: Counts,
+}
+
+enum Kind {
+    Image(ImageLower),
+    Host(HostLower),
+}
+
+/// The lower of a tree.
+pub(crate) struct Low {
+    kind: Kind,
+    next: AtomicU64,
+}
+
+/// The entries of one lower directory, in an order that does not change while this lives.
+pub(crate) enum Listing<'a> {
+    Image(super::index::Entries<'a>),
+    Host(std::sync::Arc<Vec<super::host::HostName>>),
+}
+
+/// One entry of a [`Listing`].
+pub(crate) struct LowEntry<'a> {
+    pub name: &'a [u8],
+    pub ino: u64,
+    pub kind: u8,
+}
+
+impl Listing<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Listing::Image(e) => e.len(),
+            Listing::Host(v) => v.len(),
+        }
+    }
+
+    pub(crate) fn get(&self, i: usize) -> Option<LowEntry<'_>> {
+        match self {
+            Listing::Image(e) => e.get(i).map(|d| LowEntry {
+                name: d.name,
+                ino: d.ino,
+                kind: d.kind,
+            }),
+            Listing::Host(v) => v.get(i).map(|n| LowEntry {
+                name: &n.name,
+                ino: n.ino,
+                kind: n.kind,
+            }),
+        }
+    }
+}
+
+impl Low {
+    /// Opens an image's index and every pack it names.
+    ///
+    /// # Errors
+    /// The index or a pack is missing or damaged.
+    pub(crate) fn image(index: &Path, packs: &Path) -> Result<Low> {
+        let index = Index::open(index)
+            .with_context(|| format!("opening image index {}", index.display()))?;
+        let packs = index.open_packs(packs)?;
+        Ok(Low {
+            next: AtomicU64::new(index.inode_count() + 1),
+            kind: Kind::Image(ImageLower {
+                counts: Counts::new(index.inode_count()),
+                index,
+                packs,
+            }),
+        })
+    }
+
+    pub(crate) fn host(host: HostLower) -> Low {
+        Low {
+            kind: Kind::Host(host),
+            next: AtomicU64::new(Index::ROOT + 1),
+        }
+    }
+
+    /// Identity that a journal over this lower is bound to.
+    pub(crate) fn base(&self) -> u64 {
+        match &self.kind {
+            Kind::Image(i) => {
+                // The CRC that ends the index covers all of it.
+                let crc = i
+                    .index
+                    .bytes()
+                    .last_chunk::<4>()
+                    .map_or(0, |c| u32::from_le_bytes(*c));
+                u64::from(crc) << 32 | (i.index.inode_count() & 0xffff_ffff)
+            }
+            Kind::Host(_) => u64::MAX,
+        }
+    }
+
+    /// Whether somebody else may change it under us.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.kind, Kind::Host(_))
+    }
+
+    pub(crate) fn as_host(&self) -> Option<&HostLower> {
+        match &self.kind {
+            Kind::Host(h) => Some(h),
+            Kind::Image(_) => None,
+        }
+    }
+
+    /// A number no inode had before.
+    pub(crate) fn alloc(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The next number [`Low::alloc`] would give.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Never give a number below `ino` again (replay).
+    pub(crate) fn reserve(&self, ino: u64) {
+        if !self.contains_number(ino.saturating_sub(1)) || !self.is_live() {
+            self.next.fetch_max(ino, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the number belongs to the lower's range (a node of its own or not).
+    pub(crate) fn contains_number(&self, ino: u64) -> bool {
+        match &self.kind {
+            Kind::Image(i) => ino <= i.index.inode_count(),
+            Kind::Host(_) => HostLower::owns(ino),
+        }
+    }
+
+    /// Metadata of a lower inode; `None` when there is none of that number.
+    pub(crate) fn meta(&self, ino: u64) -> Res<Option<Meta>> {
+        match &self.kind {
+            Kind::Image(i) => Ok(i.index.inode(ino).map(|n| Meta {
+                mode: n.mode,
+                nlink: n.nlink,
+                uid: n.uid,
+                gid: n.gid,
+                rdev: encode_dev(n.rdev_major, n.rdev_minor),
+                size: n.size,
+                atime: n.atime,
+                mtime: n.mtime,
+                ctime: n.ctime,
+            })),
+            Kind::Host(h) => h.meta(ino),
+        }
+    }
+
+    /// The inode that `name` has in the lower directory `dir`.
+    pub(crate) fn lookup(&self, dir: u64, name: &[u8]) -> Res<Option<u64>> {
+        match &self.kind {
+            Kind::Image(i) => Ok(i.index.lookup(dir, name)),
+            Kind::Host(h) => h.lookup(dir, name),
+        }
+    }
+
+    /// The lower directory that the directory `ino` is in.
+    pub(crate) fn parent(&self, ino: u64) -> u64 {
+        match &self.kind {
+            Kind::Image(i) => match i.index.inode(ino).map(|n| n.data) {
+                Some(Data::Dir { parent, .. }) => parent,
+                _ => Index::ROOT,
+            },
+            Kind::Host(h) => h.parent(ino),
+        }
+    }
+
+    /// The entries of a lower directory.
+    pub(crate) fn list(&self, dir: u64) -> Res<Listing<'_>> {
+        match &self.kind {
+            Kind::Image(i) => Ok(Listing::Image(i.index.entries(dir))),
+            Kind::Host(h) => Ok(Listing::Host(h.list(dir)?)),
+        }
+    }
+
+    pub(crate) fn readlink(&self, ino: u64) -> Res<Cow<'_, [u8]>> {
+        match &self.kind {
+            Kind::Image(i) => match i.index.inode(ino).map(|n| n.data) {
+                Some(Data::Symlink(target)) => Ok(Cow::Borrowed(target)),
+                _ => Err(Errno::EINVAL),
+            },
+            Kind::Host(h) => h.readlink(ino).map(Cow::Owned),
+        }
+    }
+
+    /// One extended attribute.
+    pub(crate) fn xattr(&self, ino: u64, name: &[u8]) -> Res<Option<Cow<'_, [u8]>>> {
+        match &self.kind {
+            Kind::Image(i) => Ok(i.index.xattr(ino, name).map(Cow::Borrowed)),
+            Kind::Host(h) => Ok(h.xattr(ino, name)?.map(Cow::Owned)),
+        }
+    }
+
+    /// All extended attributes, sorted by name.
+    pub(crate) fn xattrs(&self, ino: u64) -> Res<Vec<(Vec<u8>, Vec<u8>)>> {
+        match &self.kind {
+            Kind::Image(i) => Ok(i
+                .index
+                .xattrs(ino)
+                .map(|(n, v)| (n.to_vec(), v.to_vec()))
+                .collect()),
+            Kind::Host(h) => h.xattrs(ino),
+        }
+    }
+
+    /// Content of a lower file: at most `len` bytes, fewer only at its end.
+    pub(crate) fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Cow<'_, [u8]>> {
+        match &self.kind {
+            Kind::Image(i) => i.read(ino, offset, len),
+            Kind::Host(h) => h.read(ino, offset, len).map(Cow::Owned),
+        }
+    }
+
+    /// The kernel looked the inode up once more.
+    pub(crate) fn refer(&self, ino: u64) {
+        match &self.kind {
+            Kind::Image(i) => i.counts.add(ino),
+            Kind::Host(h) => h.refer(ino),
+        }
+    }
+
+    /// The kernel forgot `n` look-ups; returns how many are left.
+    pub(crate) fn forget(&self, ino: u64, n: u64) -> u64 {
+        match &self.kind {
+            Kind::Image(i) => i.counts.sub(ino, n),
+            Kind::Host(h) => h.forget(ino, n),
+        }
+    }
+
+    /// How often the kernel has looked the inode up and not forgotten it.
+    pub(crate) fn lookups(&self, ino: u64) -> u64 {
+        match &self.kind {
+            Kind::Image(i) => i.counts.get(ino),
+            Kind::Host(h) => h.lookups(ino),
+        }
+    }
+
+    /// Bytes and inodes, for statfs.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        match &self.kind {
+            Kind::Image(i) => (i.index.total_size(), i.index.inode_count()),
+            Kind::Host(_) => (0, 0),
+        }
+    }
+}
+
+/// Zeros for regular files without stored content.
+static ZEROS: [u8; 65536] = [0; 65536];
+
+impl ImageLower {
+    fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Cow<'_, [u8]>> {
+        let n = self.index.inode(ino).ok_or(Errno::ENOENT)?;
+        let left = n.size.saturating_sub(offset);
+        let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
+        match n.data {
+            _ if len == 0 => Ok(Cow::Borrowed(&[])),
+            Data::File { pack, offset: at } => self
+                .packs
+                .get(pack as usize)
+                .ok_or(Errno::EIO)?
+                .read(at + offset, len)
+                .map_err(|e| e.raw_os_error().map_or(Errno::EIO, |_| errno(&e))),
+            Data::None => Ok(ZEROS
+                .get(..len)
+                .map_or_else(|| Cow::Owned(vec![0; len]), Cow::Borrowed)),
+            Data::Symlink(_) | Data::Dir { .. } => Err(Errno::EINVAL),
+        }
+    }
+}

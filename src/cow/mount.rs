@@ -1,0 +1,270 @@
+//! FUSE sessions: negotiation, threads, counters, and mounting from inside a user namespace.
+//!
+//! The mount is made by a process inside the container's user namespace (only its opener's
+//! namespace may use the device); the server runs outside with the descriptor. fuser reads INIT
+//! and negotiates; after that each thread reads its own channel (`FUSE_DEV_IOC_CLONE`, where the
+//! kernel allows it across namespaces; else they share one) and answers through [`super::ops`].
+
+use super::Cow;
+use super::meta::lk;
+use super::ops::{self, Buffers, MAX_WRITE, REQUEST_MAX};
+use crate::error::{Result, failed};
+use anyhow::Context;
+use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
+use nix::errno::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long [`Server::stop`] waits for a mount that should be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most threads of a session.
+const THREADS: usize = 4;
+
+/// Negotiates and does nothing else: requests are read by our own threads.
+struct Handshake {
+    live: bool,
+}
+
+impl fuser::Filesystem for Handshake {
+    fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Without these the promises of the file system do not hold.
+        let needed = InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+        // Never ATOMIC_O_TRUNC: with no_open the truncation would be lost.
+        let mut wanted = vec![
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_ASYNC_DIO,
+        ];
+        if self.live {
+            wanted.push(InitFlags::FUSE_AUTO_INVAL_DATA);
+        } else {
+            wanted.push(InitFlags::FUSE_NO_OPEN_SUPPORT);
+            wanted.push(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        }
+        config
+            .add_capabilities(needed)
+            .map_err(|_| io::Error::from(Errno::EPROTO))?;
+        for flag in wanted {
+            // Each of them only makes things faster.
+            let _ = config.add_capabilities(flag);
+        }
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_readahead(MAX_WRITE);
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+}
+
+struct Shared {
+    server: ops::Server,
+    alive: AtomicUsize,
+    /// Pulsed when the last thread ends.
+    ended: (Mutex<()>, Condvar),
+}
+
+/// A session being served.
+#[derive(Debug)]
+#[must_use = "dropping it detaches the threads; stop() syncs"]
+pub struct Server {
+    cow: Cow,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    flusher: Option<JoinHandle<()>>,
+    stats: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Lets fuser read INIT and answer it; returns the channel.
+fn handshake(fuse: OwnedFd, live: bool) -> Result<File> {
+    let session = Session::from_fd(Handshake { live }, fuse, SessionACL::All, Config::default())
+        .map_err(|e| match e.raw_os_error() {
+            Some(libc::EPROTO) => {
+                failed("the kernel's FUSE is too old: Linux 5.14 is needed").into()
+            }
+            _ => anyhow::Error::from(e),
+        })
+        .context("starting the file system's FUSE session")?;
+    let fd = session
+        .as_fd()
+        .try_clone_to_owned()
+        .context("keeping the FUSE descriptor")?;
+    Ok(File::from(fd))
+}
+
+impl Server {
+    pub(super) fn start(cow: &Cow, fuse: OwnedFd) -> Result<Server> {
+        let channel = handshake(fuse, cow.tree.low.is_live())?;
+        let n = std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .clamp(1, THREADS);
+        let mut channels = Vec::with_capacity(n);
+        for _ in 1..n {
+            channels.push(match crate::sys::fuse::clone_channel(channel.as_fd()) {
+                Ok(fd) => File::from(fd),
+                Err(_) => channel.try_clone().context("copying the FUSE descriptor")?,
+            });
+        }
+        channels.push(channel);
+        let shared = Arc::new(Shared {
+            server: ops::Server::new(Arc::clone(&cow.tree)),
+            alive: AtomicUsize::new(n),
+            ended: (Mutex::new(()), Condvar::new()),
+        });
+        let mut server = Server {
+            cow: cow.clone(),
+            shared: Arc::clone(&shared),
+            threads: Vec::with_capacity(n),
+            flusher: None,
+            stats: cow.stats.clone(),
+        };
+        for (i, channel) in channels.into_iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new()
+                .name(format!("cow-{i}"))
+                .stack_size(512 << 10)
+                .spawn(move || run(&shared, &channel))
+                .context("starting a file system thread")?;
+            server.threads.push(thread);
+        }
+        if cow.tree.writable().is_ok() {
+            let tree = Arc::clone(&cow.tree);
+            server.flusher = Some(
+                std::thread::Builder::new()
+                    .name("cow-flush".into())
+                    .stack_size(256 << 10)
+                    .spawn(move || tree.flusher())
+                    .context("starting the flusher thread")?,
+            );
+        }
+        Ok(server)
+    }
+
+    /// Whether the mount is still there.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.shared.alive.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until the mount is gone.
+    pub fn wait(&self) {
+        let (lock, signal) = &self.shared.ended;
+        let mut guard = lk(lock);
+        while self.alive() {
+            guard = signal
+                .wait(guard)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// After the mount is gone: ends the threads, makes everything durable, writes the counters.
+    ///
+    /// # Errors
+    /// The mount is still there after ten seconds (everything so far is durable then); or the
+    /// last changes could not be written.
+    pub fn stop(mut self) -> Result<()> {
+        let gone = self.wait_gone();
+        if let Ok(store) = self.cow.tree.store() {
+            store.flush.stop();
+        }
+        if let Some(flusher) = self.flusher.take() {
+            let _ = flusher.join();
+        }
+        if gone {
+            for thread in self.threads.drain(..) {
+                let _ = thread.join();
+            }
+        }
+        self.cow.sync()?;
+        if let Some(path) = &self.stats {
+            self.write_stats(path)
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        if gone {
+            Ok(())
+        } else {
+            Err(failed("the file system is still mounted somewhere").into())
+        }
+    }
+
+    fn wait_gone(&self) -> bool {
+        let (lock, signal) = &self.shared.ended;
+        let (_guard, timeout) = signal
+            .wait_timeout_while(lk(lock), PATIENCE, |()| self.alive())
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+
+    fn write_stats(&self, path: &Path) -> io::Result<()> {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for (op, count) in self.shared.server.counts() {
+            let _ = writeln!(text, "{} {count}", ops::op_name(op));
+        }
+        std::fs::write(path, text)
+    }
+}
+
+/// One thread: reads requests until the mount is gone.
+fn run(shared: &Shared, channel: &File) {
+    let mut request = vec![0u8; REQUEST_MAX];
+    let mut buffers = Buffers::new();
+    loop {
+        match nix::unistd::read(channel, &mut request) {
+            Ok(0) => break,
+            Ok(n) => shared.server.serve(channel, &request[..n], &mut buffers),
+            // The request was interrupted before we had it.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
+            // ENODEV: unmounted. ECONNABORTED: aborted.
+            Err(_) => break,
+        }
+    }
+    if shared.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let _guard = lk(&shared.ended.0);
+        shared.ended.1.notify_all();
+    }
+}
+
+/// Mounts `cow` at `target` and serves it. The caller has to be privileged in a user namespace
+/// and in a mount namespace of it; ids are that user namespace's.
+///
+/// # Errors
+/// `/dev/fuse` cannot be opened, the mount is refused, or as [`Cow::serve`].
+pub fn mount_at(target: &Path, cow: &Cow) -> Result<Server> {
+    let fuse = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .context("opening /dev/fuse")?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+        fuse.as_raw_fd()
+    );
+    nix::mount::mount(
+        Some("rless"),
+        target,
+        Some("fuse.rless"),
+        nix::mount::MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .with_context(|| format!("mounting at {}", target.display()))?;
+    let served = cow.serve(fuse.into());
+    if served.is_err() {
+        let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
+    }
+    served
+}

@@ -1,0 +1,91 @@
+//! Requests about content.
+
+use super::wire::{put32, put64};
+use super::{Answer, MAX_WRITE, Request, Server, send_data};
+use crate::cow::meta::{Res, SIZE_MAX};
+use nix::errno::Errno;
+use std::fs::File;
+
+/// `write_flags`: setuid, setgid and capabilities go.
+const WRITE_KILL_SUIDGID: u32 = 4;
+/// `open_flags` of an answer: the page cache stays.
+const KEEP_CACHE: u32 = 2;
+
+impl Server {
+    pub(super) fn open(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        if !self.tree.low.is_live() {
+            // No more OPEN and RELEASE: everything goes by inode number.
+            return Err(Errno::ENOSYS);
+        }
+        // What the user cannot read on the host is refused here, not at the first read.
+        self.tree.openable(r.node)?;
+        put64(out, 0);
+        put32(out, KEEP_CACHE);
+        put32(out, 0);
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn read(
+        &self,
+        channel: &File,
+        r: &mut Request<'_>,
+        buf: &mut Vec<u8>,
+    ) -> Res<Answer> {
+        r.args.skip(8)?;
+        let (offset, size) = (r.args.u64()?, r.args.u32()?);
+        let size = size.min(MAX_WRITE) as usize;
+        let unique = r.unique;
+        self.tree.read(r.node, offset, size, buf, |bytes| {
+            send_data(channel, unique, bytes);
+        })?;
+        Ok(Answer::Sent)
+    }
+
+    pub(super) fn write(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        r.args.skip(8)?;
+        let (offset, size, flags) = (r.args.u64()?, r.args.u32()?, r.args.u32()?);
+        r.args.skip(16)?;
+        let data = r.args.bytes(size as usize)?;
+        let kill = flags & WRITE_KILL_SUIDGID != 0;
+        let n = self.tree.write(r.who, r.node, offset, data, kill)?;
+        put32(out, u32::try_from(n).unwrap_or(0));
+        put32(out, 0);
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn fsync(&self, r: &mut Request<'_>) -> Res<Answer> {
+        self.tree.fsync(r.node)?;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn fsyncdir(&self, r: &mut Request<'_>) -> Res<Answer> {
+        if r.op == super::op::SYNCFS {
+            self.tree.sync_all()?;
+        } else {
+            self.tree.commit()?;
+        }
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn fallocate(&self, r: &mut Request<'_>) -> Res<Answer> {
+        r.args.skip(8)?;
+        let (offset, len, mode) = (r.args.u64()?, r.args.u64()?, r.args.u32()?);
+        self.tree.fallocate(r.who, r.node, offset, len, mode)?;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn lseek(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        r.args.skip(8)?;
+        let (offset, whence) = (r.args.u64()?, r.args.u32()?);
+        if offset > SIZE_MAX {
+            return Err(Errno::ENXIO);
+        }
+        let hole = match whence as i32 {
+            libc::SEEK_DATA => false,
+            libc::SEEK_HOLE => true,
+            _ => return Err(Errno::EINVAL),
+        };
+        put64(out, self.tree.seek(r.node, offset, hole)?);
+        Ok(Answer::Body)
+    }
+}

@@ -1,0 +1,205 @@
+//! FUSE requests: decoding, answering, and nothing else. What they mean is in [`super::upper`].
+//!
+//! The connection is set up by fuser ([`super::mount`]: it reads INIT and negotiates). Requests
+//! are decoded here and not by fuser, because through it a truncation's "clear setuid" flag, the
+//! extended SETXATTR (it panics), O_TMPFILE and times before 1970 in all their forms cannot be
+//! seen or answered exactly; and because one decoding and one write an answer cost less.
+//!
+//! | file | requests |
+//! |---|---|
+//! | `wire.rs` | the kernel's structures, `<linux/fuse.h>` 7.45 |
+//! | `names.rs` | LOOKUP, CREATE, MKDIR …, RENAME, UNLINK, READDIR |
+//! | `files.rs` | READ, WRITE, FSYNC, FALLOCATE, LSEEK |
+//! | `attrs.rs` | GETATTR, SETATTR, xattrs, STATFS, FORGET |
+
+mod attrs;
+mod files;
+mod names;
+mod wire;
+
+use super::meta::{Caller, Res};
+use super::upper::{HostDirs, Tree};
+use nix::errno::Errno;
+use std::fs::File;
+use std::io::{IoSlice, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use wire::{Args, HEADER, op};
+
+pub(crate) use wire::op_name;
+
+/// Longest request: a write of [`MAX_WRITE`] with its header.
+pub(crate) const REQUEST_MAX: usize = MAX_WRITE as usize + 4096;
+/// Longest piece of data in one request.
+pub(crate) const MAX_WRITE: u32 = 1 << 20;
+
+/// How a request was answered.
+enum Answer {
+    /// The body is in the buffer.
+    Body,
+    /// It is sent already.
+    Sent,
+    /// It has no answer.
+    Silent,
+}
+
+/// One request.
+struct Request<'a> {
+    op: u32,
+    unique: u64,
+    node: u64,
+    who: Caller,
+    args: Args<'a>,
+}
+
+/// What all threads of a connection share.
+pub(crate) struct Server {
+    tree: Arc<Tree>,
+    dirs: HostDirs,
+    /// Seconds that names and attributes stay true.
+    ttl: u64,
+    counts: Vec<AtomicU64>,
+}
+
+/// A thread's buffers.
+pub(crate) struct Buffers {
+    /// The answer, its header first.
+    out: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Buffers {
+        Buffers {
+            out: Vec::with_capacity(8192),
+            data: Vec::new(),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(tree: Arc<Tree>) -> Server {
+        // We are the only writer of an image's tree; a host directory changes under us.
+        let ttl = if tree.low.is_live() { 1 } else { 1 << 32 };
+        Server {
+            tree,
+            dirs: HostDirs::default(),
+            ttl,
+            counts: (0..64).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Requests so far, by opcode.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0u32..)
+            .zip(&self.counts)
+            .map(|(i, c)| (i, c.load(Ordering::Relaxed)))
+            .filter(|(_, c)| *c > 0)
+    }
+
+    /// Answers one request as the kernel wrote it.
+    pub(crate) fn serve(&self, channel: &File, request: &[u8], buffers: &mut Buffers) {
+        let Some(mut request) = decode(request) else {
+            return;
+        };
+        if let Some(c) = self.counts.get(request.op as usize) {
+            c.fetch_add(1, Ordering::Relaxed);
+        }
+        let Buffers { out, data } = buffers;
+        out.clear();
+        out.resize(HEADER, 0);
+        let answer = self.dispatch(channel, &mut request, out, data);
+        let error = match answer {
+            Ok(Answer::Sent | Answer::Silent) => return,
+            Ok(Answer::Body) => 0,
+            Err(e) => {
+                out.truncate(HEADER);
+                -(e as i32)
+            }
+        };
+        wire::seal(out, error, request.unique);
+        // A write that fails means that the caller is gone or the mount is: nothing to tell.
+        let _ = (&mut &*channel).write(out);
+        if out.capacity() > 1 << 18 {
+            out.shrink_to(8192);
+        }
+    }
+
+    fn dispatch(
+        &self,
+        channel: &File,
+        r: &mut Request<'_>,
+        out: &mut Vec<u8>,
+        data: &mut Vec<u8>,
+    ) -> Res<Answer> {
+        match r.op {
+            op::LOOKUP => self.lookup(r, out),
+            op::FORGET => self.forget(r),
+            op::BATCH_FORGET => self.batch_forget(r),
+            op::GETATTR => self.getattr(r, out),
+            op::SETATTR => self.setattr(r, out),
+            op::READLINK => self.readlink(r, out),
+            op::SYMLINK => self.symlink(r, out),
+            op::MKNOD => self.mknod(r, out),
+            op::MKDIR => self.mkdir(r, out),
+            op::UNLINK => self.unlink(r),
+            op::RMDIR => self.rmdir(r),
+            op::RENAME => self.rename(r, false),
+            op::RENAME2 => self.rename(r, true),
+            op::LINK => self.link(r, out),
+            op::OPEN => self.open(r, out),
+            op::READ => self.read(channel, r, data),
+            op::WRITE => self.write(r, out),
+            op::STATFS => self.statfs(out),
+            op::FSYNC => self.fsync(r),
+            op::FSYNCDIR | op::SYNCFS => self.fsyncdir(r),
+            op::SETXATTR => self.setxattr(r),
+            op::GETXATTR => self.getxattr(r, out),
+            op::LISTXATTR => self.listxattr(r, out),
+            op::REMOVEXATTR => self.removexattr(r),
+            op::OPENDIR => self.opendir(out),
+            op::RELEASEDIR => self.releasedir(r),
+            op::READDIR => self.readdir(r, out, false),
+            op::READDIRPLUS => self.readdir(r, out, true),
+            op::CREATE => self.create(r, out, false),
+            op::TMPFILE => self.create(r, out, true),
+            op::FALLOCATE => self.fallocate(r),
+            op::LSEEK => self.lseek(r, out),
+            op::RELEASE | op::DESTROY => Ok(Answer::Body),
+            op::IOCTL => Err(Errno::ENOTTY),
+            op::NOTIFY_REPLY => Ok(Answer::Silent),
+            // FLUSH, INTERRUPT, ACCESS, locks and the rest: the kernel then does without.
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Request<'_>> {
+    let mut args = Args(bytes);
+    let len = args.u32().ok()?;
+    if len as usize != bytes.len() {
+        return None;
+    }
+    let op = args.u32().ok()?;
+    let unique = args.u64().ok()?;
+    let node = args.u64().ok()?;
+    let who = Caller {
+        uid: args.u32().ok()?,
+        gid: args.u32().ok()?,
+    };
+    args.skip(8).ok()?;
+    Some(Request {
+        op,
+        unique,
+        node,
+        who,
+        args,
+    })
+}
+
+/// Sends an answer whose body is somewhere else: one copy, into the kernel.
+fn send_data(channel: &File, unique: u64, body: &[u8]) {
+    let mut head = vec![0; HEADER];
+    wire::seal_for(&mut head, body.len(), 0, unique);
+    let _ = (&mut &*channel).write_vectored(&[IoSlice::new(&head), IoSlice::new(body)]);
+}

@@ -1,0 +1,194 @@
+//! Requests about names.
+
+use super::wire::{DIRENT, ENTRY, put_dirent, put_entry, put32, put64};
+use super::{Answer, Request, Server};
+use crate::cow::meta::{Meta, NAME_MAX, Res, S_IFDIR, S_IFLNK, S_IFREG};
+use crate::cow::upper::{Dirent, New};
+use nix::errno::Errno;
+
+/// `open_flags` of an answer: the page cache stays.
+const KEEP_CACHE: u32 = 2;
+/// The directory's listing may be cached.
+const CACHE_DIR: u32 = 8;
+/// Longest target of a symbolic link.
+const TARGET_MAX: usize = 4095;
+
+impl Server {
+    /// Answers with an inode, which the kernel then refers to.
+    fn entry(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
+        let (meta, sectors) = self.tree.getattr(ino)?;
+        self.tree.refer(ino);
+        put_entry(out, ino, &meta, sectors, self.ttl);
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn lookup(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        let name = r.args.name()?;
+        match self.tree.lookup(r.node, name)? {
+            Some(ino) => match self.entry(ino, out) {
+                // A live host file that went between the two looks.
+                Err(Errno::ENOENT) if self.tree.low.is_live() => Err(Errno::ENOENT),
+                other => other,
+            },
+            None => {
+                // That there is nothing is remembered too.
+                put_entry(out, 0, &Meta::default(), 0, self.ttl);
+                Ok(Answer::Body)
+            }
+        }
+    }
+
+    pub(super) fn symlink(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        let (name, target) = (r.args.name()?, r.args.name()?);
+        if target.len() > TARGET_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let new = New {
+            mode: S_IFLNK | 0o777,
+            target,
+            ..New::default()
+        };
+        let ino = self.tree.create(r.who, r.node, name, &new)?;
+        self.entry(ino, out)
+    }
+
+    pub(super) fn mknod(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        let (mode, rdev, umask) = (r.args.u32()?, r.args.u32()?, r.args.u32()?);
+        r.args.skip(4)?;
+        let name = r.args.name()?;
+        let new = New {
+            mode,
+            umask,
+            rdev,
+            target: b"",
+        };
+        let ino = self.tree.create(r.who, r.node, name, &new)?;
+        self.entry(ino, out)
+    }
+
+    pub(super) fn mkdir(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        let (mode, umask) = (r.args.u32()?, r.args.u32()?);
+        let name = r.args.name()?;
+        let new = New {
+            mode: S_IFDIR | (mode & 0o7777),
+            umask,
+            ..New::default()
+        };
+        let ino = self.tree.create(r.who, r.node, name, &new)?;
+        self.entry(ino, out)
+    }
+
+    /// CREATE and TMPFILE: an inode and an open file in one answer.
+    pub(super) fn create(
+        &self,
+        r: &mut Request<'_>,
+        out: &mut Vec<u8>,
+        unnamed: bool,
+    ) -> Res<Answer> {
+        let (_flags, mode, umask) = (r.args.u32()?, r.args.u32()?, r.args.u32()?);
+        r.args.skip(4)?;
+        let name = r.args.name()?;
+        let new = New {
+            mode: S_IFREG | (mode & 0o7777),
+            umask,
+            ..New::default()
+        };
+        let ino = if unnamed {
+            self.tree.tmpfile(r.who, r.node, &new)?
+        } else {
+            self.tree.create(r.who, r.node, name, &new)?
+        };
+        self.entry(ino, out)?;
+        put64(out, 0);
+        put32(out, KEEP_CACHE);
+        put32(out, 0);
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn link(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        let ino = r.args.u64()?;
+        let name = r.args.name()?;
+        self.tree.link(ino, r.node, name)?;
+        self.entry(ino, out)
+    }
+
+    pub(super) fn unlink(&self, r: &mut Request<'_>) -> Res<Answer> {
+        self.tree.unlink(r.node, r.args.name()?)?;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn rmdir(&self, r: &mut Request<'_>) -> Res<Answer> {
+        self.tree.rmdir(r.node, r.args.name()?)?;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn rename(&self, r: &mut Request<'_>, with_flags: bool) -> Res<Answer> {
+        let newdir = r.args.u64()?;
+        let mut flags = 0;
+        if with_flags {
+            flags = r.args.u32()?;
+            r.args.skip(4)?;
+        }
+        let (name, newname) = (r.args.name()?, r.args.name()?);
+        self.tree
+            .rename(r.who, r.node, name, newdir, newname, flags)?;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn opendir(&self, out: &mut Vec<u8>) -> Res<Answer> {
+        if !self.tree.low.is_live() {
+            // No more OPENDIR and RELEASEDIR; listings are cached until the directory changes.
+            return Err(Errno::ENOSYS);
+        }
+        put64(out, self.dirs.open());
+        put32(out, 0);
+        put32(out, 0);
+        let _ = CACHE_DIR;
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn releasedir(&self, r: &mut Request<'_>) -> Res<Answer> {
+        self.dirs.release(r.args.u64()?);
+        Ok(Answer::Body)
+    }
+
+    pub(super) fn readdir(
+        &self,
+        r: &mut Request<'_>,
+        out: &mut Vec<u8>,
+        plus: bool,
+    ) -> Res<Answer> {
+        let (fh, offset, size) = (r.args.u64()?, r.args.u64()?, r.args.u32()?);
+        let limit = out.len() + size as usize;
+        let held = Some((&self.dirs, fh));
+        self.tree
+            .readdir(r.node, offset, held, &mut |e: &Dirent<'_>| {
+                debug_assert!(e.name.len() <= NAME_MAX);
+                let need = DIRENT + e.name.len().next_multiple_of(8) + if plus { ENTRY } else { 0 };
+                if out.len() + need > limit {
+                    return false;
+                }
+                if plus {
+                    self.put_plus(e, out);
+                }
+                put_dirent(out, e.ino, e.next, e.kind, e.name);
+                true
+            })?;
+        Ok(Answer::Body)
+    }
+
+    /// The attributes of READDIRPLUS; number 0 where the kernel is to look up by itself.
+    fn put_plus(&self, e: &Dirent<'_>, out: &mut Vec<u8>) {
+        let dots = e.name == b"." || e.name == b"..";
+        // A live host's listing gives numbers that nobody has looked up yet.
+        if !dots
+            && !self.tree.low.is_live()
+            && let Ok((meta, sectors)) = self.tree.getattr(e.ino)
+        {
+            self.tree.refer(e.ino);
+            put_entry(out, e.ino, &meta, sectors, self.ttl);
+        } else {
+            put_entry(out, 0, &Meta::default(), 0, 0);
+        }
+    }
+}

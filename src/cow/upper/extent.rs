@@ -1,0 +1,223 @@
+//! Where a file's bytes are, and making blocks ready to be written.
+//!
+//! A block of 4 KiB is in the data file (`valid`), or the lower's (below `base_len`), or zeros.
+//! Whatever the data file holds outside `valid` is garbage of earlier times; beyond `phys` there
+//! is nothing, so that a fresh block behind it needs no clearing.
+
+use super::super::meta::{BLOCK, Res, lk};
+use super::data::{read_padded, write_all};
+use super::node::{FileBody, Node};
+use super::{Store, Tree, io_errno};
+use nix::errno::Errno;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a piece of a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    Data,
+    Low,
+    Zero,
+}
+
+impl FileBody {
+    /// The piece at `offset` and where it ends (at most `end`).
+    pub(super) fn piece(&self, offset: u64, end: u64) -> (Piece, u64) {
+        let (inside, until) = self.valid.run(offset / BLOCK);
+        let until = until.saturating_mul(BLOCK).min(end);
+        if inside {
+            (Piece::Data, until)
+        } else if offset < self.base_len {
+            (Piece::Low, until.min(self.base_len))
+        } else {
+            (Piece::Zero, until)
+        }
+    }
+}
+
+impl Tree {
+    /// The data file's descriptor, opened on demand (and made, for a file's first write).
+    pub(super) fn data_file(&self, node: &Node, f: &mut FileBody) -> Res<Arc<File>> {
+        if let Some(fd) = &f.fd {
+            return Ok(Arc::clone(fd));
+        }
+        let store = self.store()?;
+        let create = f.data_id == 0;
+        if create {
+            f.data_id = store.data.alloc();
+            f.phys = 0;
+            f.logged = false;
+        }
+        let mut opened = store.data.file(f.data_id, create);
+        if let Err(Errno::EMFILE | Errno::ENFILE) = opened {
+            self.close_idle(store, store.flush.open_count());
+            opened = store.data.file(f.data_id, create);
+        }
+        let file = match opened {
+            Ok(file) => Arc::new(file),
+            Err(e) => {
+                if create {
+                    f.data_id = 0;
+                }
+                return Err(match e {
+                    Errno::EMFILE | Errno::ENFILE => Errno::ENOMEM,
+                    // A data file the journal names is gone: damage, not "no such file".
+                    Errno::ENOENT => Errno::EIO,
+                    e => e,
+                });
+            }
+        };
+        if !create && f.phys == u64::MAX {
+            f.phys = file.metadata().map_err(|e| io_errno(&e))?.len();
+        }
+        f.fd = Some(Arc::clone(&file));
+        store.flush.opened(node.ino);
+        if store.flush.open_count() > store.flush.open_limit() {
+            self.close_idle(store, store.flush.open_limit() / 4);
+        }
+        Ok(file)
+    }
+
+    /// Closes up to `n` of the descriptors opened first. Nodes in use right now keep theirs.
+    fn close_idle(&self, store: &Store, n: usize) {
+        for _ in 0..n {
+            let Some(ino) = store.flush.oldest_open() else {
+                return;
+            };
+            let Some(node) = self.node(ino) else { continue };
+            match node.state.try_write() {
+                Ok(mut state) => {
+                    if let super::Body::File(f) = &mut state.body {
+                        f.fd = None;
+                    }
+                }
+                Err(_) => store.flush.opened(ino),
+            }
+        }
+    }
+
+    /// Bytes of a locked file into `buf`, which must lie inside its size.
+    pub(super) fn gather(
+        &self,
+        ino: u64,
+        f: &FileBody,
+        file: Option<&File>,
+        buf: &mut [u8],
+        offset: u64,
+    ) -> Res<()> {
+        let end = offset + buf.len() as u64;
+        let mut at = offset;
+        while at < end {
+            let (piece, until) = f.piece(at, end);
+            let part = &mut buf[(at - offset) as usize..(until - offset) as usize];
+            match piece {
+                Piece::Zero => part.fill(0),
+                Piece::Data => read_padded(file.ok_or(Errno::EIO)?, part, at)?,
+                Piece::Low => {
+                    let low = self.low.read(ino, at, part.len())?;
+                    let n = low.len().min(part.len());
+                    part[..n].copy_from_slice(&low[..n]);
+                    part[n..].fill(0);
+                }
+            }
+            at = until;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `start..end` (blocks) may become valid: counts them against the limit.
+    pub(super) fn reserve(&self, f: &FileBody, start: u64, end: u64) -> Res<u64> {
+        let more = f.valid.missing(start, end);
+        if more == 0 {
+            return Ok(0);
+        }
+        let Some(limit) = self.limit else {
+            self.blocks.fetch_add(more, Ordering::Relaxed);
+            return Ok(more);
+        };
+        let max = limit / BLOCK;
+        self.blocks
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| {
+                (b + more <= max).then_some(b + more)
+            })
+            .map(|_| more)
+            .map_err(|_| Errno::ENOSPC)
+    }
+
+    pub(super) fn unreserve(&self, blocks: u64) {
+        self.blocks.fetch_sub(blocks, Ordering::Relaxed);
+    }
+
+    /// Completes the block that `edge` cuts, up to `edge` or from it on, if it is not yet in the
+    /// data file: with the lower's bytes, or zeros where the data file may hold garbage.
+    pub(super) fn fill_edge(
+        &self,
+        ino: u64,
+        f: &mut FileBody,
+        file: &File,
+        edge: u64,
+        before: bool,
+    ) -> Res<()> {
+        let start = edge / BLOCK * BLOCK;
+        if edge == start || f.valid.contains(start / BLOCK) {
+            return Ok(());
+        }
+        let (from, to) = if before {
+            (start, edge)
+        } else {
+            (edge, start + BLOCK)
+        };
+        if from >= f.base_len && from >= f.phys {
+            return Ok(());
+        }
+        let mut block = [0u8; BLOCK as usize];
+        let part = &mut block[..(to - from) as usize];
+        self.gather(ino, f, None, part, from)?;
+        write_all(file, part, from)?;
+        f.phys = f.phys.max(to);
+        Ok(())
+    }
+
+    /// Before a file grows past its end: whatever an earlier, longer life left behind its end in
+    /// the last block must read as zeros.
+    pub(super) fn clean_tail(&self, node: &Node, f: &mut FileBody, size: u64) -> Res<()> {
+        let Some(seq) = f.stale else { return Ok(()) };
+        let to = size.next_multiple_of(BLOCK);
+        if size < to && f.valid.contains(size / BLOCK) {
+            // The shorter length must be durable before bytes the longer one needs are cleared.
+            self.store()?.journal.sync(seq)?;
+            let file = self.data_file(node, f)?;
+            let zeros = [0u8; BLOCK as usize];
+            write_all(&file, &zeros[..(to - size) as usize], size)?;
+            f.phys = f.phys.max(to);
+        }
+        f.stale = None;
+        Ok(())
+    }
+
+    /// The content goes: all of a file's blocks and its data file.
+    pub(super) fn drop_blocks(&self, f: &mut FileBody) {
+        self.unreserve(f.valid.blocks());
+        f.valid = super::super::ranges::Ranges::default();
+        f.fd = None;
+        f.stale = None;
+        f.generation += 1;
+        let (id, logged) = (f.data_id, f.logged);
+        f.data_id = 0;
+        f.phys = 0;
+        f.logged = false;
+        let (true, Ok(store)) = (id != 0, self.store()) else {
+            return;
+        };
+        if logged {
+            let seq = store.journal.last();
+            lk(&store.flush.doomed).push((seq, id));
+            store.flush.wake();
+        } else {
+            // No record names it: nothing needs it after a crash. A failure leaves a file
+            // that the next open sweeps.
+            let _ = store.data.delete(id);
+        }
+    }
+}

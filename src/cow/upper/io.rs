@@ -1,0 +1,431 @@
+//! Reading, writing, truncating, punching, seeking.
+
+use super::super::journal::Record;
+use super::super::meta::{BLOCK, Caller, Res, S_ISGID, S_ISUID, SIZE_MAX, Time, rd, wr};
+use super::attr::killed;
+use super::data::write_all;
+use super::extent::Piece;
+use super::node::{Body, FileBody, Node, State};
+use super::{Tree, now};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+/// `fallocate(2)` modes that are known.
+const KEEP_SIZE: u32 = 1;
+const PUNCH_HOLE: u32 = 2;
+const ZERO_RANGE: u32 = 0x10;
+
+fn file_body(state: &State) -> Res<&FileBody> {
+    match &state.body {
+        Body::File(f) => Ok(f),
+        Body::Dir(_) => Err(Errno::EISDIR),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn file_mut(state: &mut State) -> Res<&mut FileBody> {
+    match &mut state.body {
+        Body::File(f) => Ok(f),
+        Body::Dir(_) => Err(Errno::EISDIR),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+impl Tree {
+    /// Reads at most `len` bytes from `offset` and hands them to `reply`: straight from the
+    /// lower's mapping where that is all there is, else through `buf`.
+    ///
+    /// # Errors
+    /// `EISDIR`, `EINVAL`, `ENOENT`, and what the host answers.
+    pub(crate) fn read<T>(
+        &self,
+        ino: u64,
+        offset: u64,
+        len: usize,
+        buf: &mut Vec<u8>,
+        reply: impl FnOnce(&[u8]) -> T,
+    ) -> Res<T> {
+        let Some(node) = self.node(ino) else {
+            return Ok(reply(&self.low.read(ino, offset, len)?));
+        };
+        {
+            let state = rd(&node.state);
+            let f = file_body(&state)?;
+            if f.live {
+                return Ok(reply(&self.low.read(ino, offset, len)?));
+            }
+            let left = state.meta.size.saturating_sub(offset);
+            let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
+            let end = offset + len as u64;
+            let (piece, until) = f.piece(offset, end);
+            if piece == Piece::Low && until == end {
+                return Ok(reply(&self.low.read(ino, offset, len)?));
+            }
+            if len == 0 || f.fd.is_some() || f.data_id == 0 {
+                buf.clear();
+                buf.resize(len, 0);
+                let fd = f.fd.clone();
+                self.gather(ino, f, fd.as_deref(), buf, offset)?;
+                return Ok(reply(buf));
+            }
+        }
+        // The data file has to be opened first.
+        {
+            let mut state = wr(&node.state);
+            let f = file_mut(&mut state)?;
+            if f.data_id != 0 {
+                self.data_file(&node, f)?;
+            }
+        }
+        let state = rd(&node.state);
+        let f = file_body(&state)?;
+        let left = state.meta.size.saturating_sub(offset);
+        buf.clear();
+        buf.resize(len.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
+        // Closed again in between, by a full descriptor table: open one of our own.
+        let fd = match (&f.fd, f.data_id) {
+            (Some(fd), _) => Some(std::sync::Arc::clone(fd)),
+            (None, 0) => None,
+            (None, id) => Some(std::sync::Arc::new(self.store()?.data.file(id, false)?)),
+        };
+        self.gather(ino, f, fd.as_deref(), buf, offset)?;
+        Ok(reply(buf))
+    }
+
+    /// Writes `data` at `offset`. `kill` takes setuid, setgid and capabilities as a write by
+    /// somebody unprivileged does.
+    ///
+    /// # Errors
+    /// `EFBIG`, `ENOSPC`, `EROFS`, and what the host answers.
+    pub(crate) fn write(
+        &self,
+        who: Caller,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+        kill: bool,
+    ) -> Res<usize> {
+        self.writable()?;
+        let end = offset.checked_add(data.len() as u64).ok_or(Errno::EFBIG)?;
+        if end > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let node = self.promote(ino)?;
+        let mut state = wr(&node.state);
+        let time = now();
+        self.own_content(&node, &mut state)?;
+        let size = state.meta.size;
+        let f = file_mut(&mut state)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        if offset > size {
+            self.clean_tail(&node, f, size)?;
+        }
+        let (first, last) = (offset / BLOCK, end.div_ceil(BLOCK));
+        let added = self.reserve(f, first, last)?;
+        let done = self.put_blocks(&node, f, offset, data);
+        if let Err(e) = done {
+            self.unreserve(added);
+            return Err(e);
+        }
+        f.valid.insert(first, last);
+        f.phys = f.phys.max(end);
+        if f.stale.is_some() && end >= size.next_multiple_of(BLOCK) {
+            f.stale = None;
+        }
+        state.meta.size = size.max(end);
+        state.meta.touch(time);
+        self.mark_dirty(&node, &mut state);
+        if kill {
+            self.kill_privileges(who, ino, &mut state, time)?;
+        }
+        Ok(data.len())
+    }
+
+    fn put_blocks(&self, node: &Node, f: &mut FileBody, offset: u64, data: &[u8]) -> Res<()> {
+        let file = self.data_file(node, f)?;
+        let end = offset + data.len() as u64;
+        self.fill_edge(node.ino, f, &file, offset, true)?;
+        self.fill_edge(node.ino, f, &file, end, false)?;
+        write_all(&file, data, offset)
+    }
+
+    /// Setuid, setgid and file capabilities do not survive a change of content.
+    fn kill_privileges(&self, who: Caller, ino: u64, state: &mut State, time: Time) -> Res<()> {
+        if state.meta.mode & (S_ISUID | S_ISGID) != 0 {
+            let mode = killed(state.meta.mode, who, state.meta.gid);
+            if mode != state.meta.mode {
+                state.meta.mode = mode;
+                self.log_attr(ino, state);
+            }
+        }
+        self.drop_capability(ino, state, time)
+    }
+
+    /// A live host file is copied whole before its first change: the host may change the rest.
+    pub(super) fn own_content(&self, node: &Node, state: &mut State) -> Res<()> {
+        let f = file_mut(state)?;
+        if !f.live {
+            return Ok(());
+        }
+        let mut at = 0;
+        loop {
+            let part = self.low.read(node.ino, at, 1 << 20)?;
+            if part.is_empty() {
+                break;
+            }
+            let end = at + part.len() as u64;
+            let added = self.reserve(f, at / BLOCK, end.div_ceil(BLOCK))?;
+            let put = self
+                .data_file(node, f)
+                .and_then(|file| write_all(&file, &part, at));
+            if let Err(e) = put {
+                self.unreserve(added);
+                return Err(e);
+            }
+            f.valid.insert(at / BLOCK, end.div_ceil(BLOCK));
+            f.phys = f.phys.max(end);
+            at = end;
+        }
+        f.live = false;
+        f.base_len = 0;
+        state.meta.size = at;
+        self.mark_dirty(node, state);
+        Ok(())
+    }
+
+    /// Sets a locked file's length.
+    pub(super) fn truncate(
+        &self,
+        node: &Node,
+        state: &mut State,
+        size: u64,
+        time: Time,
+    ) -> Res<()> {
+        file_mut(state)?;
+        if size > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        if size != 0 {
+            self.own_content(node, state)?;
+        }
+        let old = state.meta.size;
+        let f = file_mut(state)?;
+        if size > old {
+            self.clean_tail(node, f, old)?;
+        }
+        let seq = self.log(&Record::Size {
+            ino: node.ino,
+            size,
+            time,
+        });
+        self.apply_size(node, state, size, time, seq)
+    }
+
+    pub(super) fn apply_size(
+        &self,
+        node: &Node,
+        state: &mut State,
+        size: u64,
+        time: Time,
+        seq: u64,
+    ) -> Res<()> {
+        let old = state.meta.size;
+        let f = file_mut(state)?;
+        f.generation += 1;
+        if size == 0 {
+            self.drop_blocks(f);
+            f.base_len = 0;
+            f.live = false;
+        } else if size < old {
+            let gone = f.valid.remove(size.div_ceil(BLOCK), u64::MAX);
+            self.unreserve(gone);
+            f.base_len = f.base_len.min(size);
+            if !size.is_multiple_of(BLOCK) {
+                f.stale = Some(seq);
+            }
+            if gone > 0
+                && let Ok(store) = self.store()
+            {
+                store.flush.trim_later(seq, node.ino);
+            }
+        }
+        state.meta.size = size;
+        state.meta.touch(time);
+        Ok(())
+    }
+
+    /// `fallocate(2)`: reserving, punching holes and zeroing; other modes are not supported.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`, `EFBIG`, `ENOSPC`, `EINVAL`, `EROFS`.
+    pub(crate) fn fallocate(
+        &self,
+        who: Caller,
+        ino: u64,
+        offset: u64,
+        len: u64,
+        mode: u32,
+    ) -> Res<()> {
+        self.writable()?;
+        match mode & !KEEP_SIZE {
+            0 | ZERO_RANGE => {}
+            PUNCH_HOLE if mode & KEEP_SIZE != 0 => {}
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        if len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if end > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let node = self.promote(ino)?;
+        let mut state = wr(&node.state);
+        let time = now();
+        self.own_content(&node, &mut state)?;
+        let size = state.meta.size;
+        if end > size {
+            self.clean_tail(&node, file_mut(&mut state)?, size)?;
+        }
+        if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
+            self.zero(&node, &mut state, offset, end)?;
+        }
+        if mode & PUNCH_HOLE == 0 {
+            self.preallocate(&node, &mut state, offset, end)?;
+            if mode & KEEP_SIZE == 0 && end > size {
+                self.log(&Record::Size {
+                    ino,
+                    size: end,
+                    time,
+                });
+                state.meta.size = end;
+                file_mut(&mut state)?.generation += 1;
+            }
+        }
+        state.meta.touch(time);
+        self.mark_dirty(&node, &mut state);
+        self.kill_privileges(who, ino, &mut state, time)
+    }
+
+    /// Makes `offset..end` of a locked file read as zeros.
+    fn zero(&self, node: &Node, state: &mut State, offset: u64, end: u64) -> Res<()> {
+        let f = file_mut(state)?;
+        let (first, last) = (offset.div_ceil(BLOCK), end / BLOCK);
+        f.generation += 1;
+        if first > last {
+            return self.zero_bytes(node, f, offset, end);
+        }
+        self.zero_bytes(node, f, offset, (first * BLOCK).min(end))?;
+        self.zero_bytes(node, f, (last * BLOCK).max(offset), end)?;
+        if first == last {
+            return Ok(());
+        }
+        // Whole blocks: a hole over the lower must be a block of zeros, elsewhere it is nothing.
+        let low_end = f.base_len.div_ceil(BLOCK).clamp(first, last);
+        if f.data_id != 0 || low_end > first {
+            let file = self.data_file(node, f)?;
+            let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let (at, len) = (first * BLOCK, (last - first) * BLOCK);
+            if fallocate(&file, punch, at as i64, len as i64).is_err() {
+                let zeros = vec![0u8; 1 << 16];
+                let mut pos = at;
+                while pos < (low_end * BLOCK).min(f.phys.max(at)) {
+                    let n = ((low_end * BLOCK) - pos).min(zeros.len() as u64);
+                    write_all(&file, &zeros[..n as usize], pos)?;
+                    pos += n;
+                }
+            }
+        }
+        if low_end > first {
+            self.reserve(f, first, low_end)?;
+            f.valid.insert(first, low_end);
+        }
+        let gone = f.valid.remove(low_end.max(first), last);
+        self.unreserve(gone);
+        Ok(())
+    }
+
+    /// Zeros bytes inside one block.
+    fn zero_bytes(&self, node: &Node, f: &mut FileBody, from: u64, to: u64) -> Res<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let block = from / BLOCK;
+        if !f.valid.contains(block) && from >= f.base_len {
+            return Ok(());
+        }
+        let added = self.reserve(f, block, block + 1)?;
+        let zeros = [0u8; BLOCK as usize];
+        let put = self.put_blocks(node, f, from, &zeros[..(to - from) as usize]);
+        if put.is_err() {
+            self.unreserve(added);
+            return put;
+        }
+        f.valid.insert(block, block + 1);
+        f.phys = f.phys.max(to);
+        Ok(())
+    }
+
+    /// Reserves space behind the lower's part of a file. Hosts that cannot do not fail it.
+    fn preallocate(&self, node: &Node, state: &mut State, offset: u64, end: u64) -> Res<()> {
+        let f = file_mut(state)?;
+        let mut block = (offset / BLOCK).max(f.base_len.div_ceil(BLOCK));
+        let last = end.div_ceil(BLOCK);
+        while block < last {
+            let (valid, until) = f.valid.run(block);
+            let until = until.min(last);
+            if !valid {
+                let added = self.reserve(f, block, until)?;
+                let (at, len) = (block * BLOCK, (until - block) * BLOCK);
+                let file = self.data_file(node, f);
+                let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE;
+                match file.and_then(|file| fallocate(&*file, flags, at as i64, len as i64)) {
+                    Ok(()) => {
+                        f.valid.insert(block, until);
+                        f.phys = f.phys.max(at + len);
+                    }
+                    Err(e) => {
+                        self.unreserve(added);
+                        if matches!(e, Errno::ENOSPC | Errno::EDQUOT) {
+                            return Err(e);
+                        }
+                    }
+                }
+            }
+            block = until;
+        }
+        Ok(())
+    }
+
+    /// `lseek(2)` with `SEEK_DATA` or `SEEK_HOLE`.
+    ///
+    /// # Errors
+    /// `ENXIO` behind the end, `EINVAL`.
+    pub(crate) fn seek(&self, ino: u64, offset: u64, hole: bool) -> Res<u64> {
+        let node = self.node(ino);
+        let state = node.as_ref().map(|n| rd(&n.state));
+        let size = match &state {
+            Some(s) => self.meta_of(ino, s)?.size,
+            None => self.true_meta(ino)?.size,
+        };
+        if offset >= size {
+            return Err(Errno::ENXIO);
+        }
+        let body = state.as_deref().map(file_body).transpose()?;
+        let Some(f) = body.filter(|f| !f.live) else {
+            // The lower is data from end to end.
+            return Ok(if hole { size } else { offset });
+        };
+        let mut at = offset;
+        while at < size {
+            let (piece, until) = f.piece(at, size);
+            if (piece == Piece::Zero) == hole {
+                return Ok(at);
+            }
+            at = until;
+        }
+        if hole { Ok(size) } else { Err(Errno::ENXIO) }
+    }
+}

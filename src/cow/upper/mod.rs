@@ -1,0 +1,319 @@
+//! The tree: a lower, the inodes that were changed over it, and how changes become durable.
+//!
+//! # Theory of operation
+//!
+//! An inode that nobody changed is answered from the lower. The first change *promotes* it: a
+//! [`Node`] with its metadata is put into a sharded map. New inodes are nodes from the start. A
+//! directory's node holds only the difference to the lower directory of the same number; a file's
+//! node holds which blocks are in its data file. Every change is first checked, then appended to
+//! the journal and applied, under the locks of the nodes concerned; replay applies the same way.
+//!
+//! # Locks
+//!
+//! One `RwLock` per node. Order: directories (two of them by number), then what they name (two by
+//! number). The kernel holds its own locks on the directories of a change, so two changes that
+//! would need each other's nodes in another order never meet. Below nodes: the map's shards, the
+//! journal's buffer, the lists of dirty and doomed files: each held for a few instructions, none
+//! while calling out. Nothing is locked by two unrelated inodes but those.
+//!
+//! # Life of an inode
+//!
+//! A node without names lives until the kernel has forgotten it; its data file is deleted when
+//! the journal no longer refers to it durably. Orphans of a crash are swept on open.
+
+mod attr;
+mod create;
+mod data;
+mod dir;
+mod extent;
+mod flush;
+mod io;
+mod node;
+mod open;
+mod remove;
+mod rename;
+mod replay;
+mod xattr;
+
+pub(crate) use attr::{SetAttr, Stamp};
+pub(crate) use create::New;
+pub(crate) use dir::{Dirent, HostDirs};
+pub(crate) use node::{Body, Node, State};
+
+use super::journal::{Journal, Record};
+use super::lower::Low;
+use super::meta::{BLOCK, Meta, Res, Time, errno, rd, wr};
+use data::DataDir;
+use flush::Flush;
+use nix::errno::Errno;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+const SHARDS: usize = 64;
+
+type Shard = RwLock<HashMap<u64, Arc<Node>>>;
+
+/// What makes a tree writable.
+pub(crate) struct Store {
+    pub(crate) journal: Journal,
+    pub(crate) data: DataDir,
+    pub(crate) flush: Flush,
+}
+
+/// A lower and its upper.
+pub(crate) struct Tree {
+    pub(crate) low: Low,
+    shards: Vec<Shard>,
+    store: Option<Store>,
+    /// Everything shown as this owner; true owners stay in the metadata.
+    pub(crate) squash: Option<(u32, u32)>,
+    limit: Option<u64>,
+    /// 4 KiB blocks that upper files hold.
+    blocks: AtomicU64,
+    /// Nodes that are new, not changed lower inodes.
+    created: AtomicU64,
+}
+
+/// What an upper holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes of file content in the upper, in whole blocks.
+    pub bytes: u64,
+    /// Inodes made in it.
+    pub inodes: u64,
+}
+
+impl Tree {
+    fn shard(&self, ino: u64) -> &Shard {
+        // Numbers given out in a row land in different shards.
+        &self.shards[(ino as usize) % SHARDS]
+    }
+
+    /// The node of an inode that was changed or made here.
+    pub(crate) fn node(&self, ino: u64) -> Option<Arc<Node>> {
+        rd(self.shard(ino)).get(&ino).cloned()
+    }
+
+    pub(crate) fn store(&self) -> Res<&Store> {
+        self.store.as_ref().ok_or(Errno::EROFS)
+    }
+
+    /// Journals a change; returns its number.
+    fn log(&self, record: &Record<'_>) -> u64 {
+        match &self.store {
+            Some(s) => {
+                let seq = s.journal.append(record);
+                s.flush.wake();
+                seq
+            }
+            _ => 0,
+        }
+    }
+
+    /// The node of an inode, made from the lower if it has none.
+    ///
+    /// # Errors
+    /// `ENOENT` where no inode has that number.
+    pub(crate) fn promote(&self, ino: u64) -> Res<Arc<Node>> {
+        if let Some(node) = self.node(ino) {
+            return Ok(node);
+        }
+        if let Some(path) = self.low.as_host().and_then(|h| h.bind(ino)) {
+            self.log(&Record::Bind { ino, path: &path });
+        }
+        let meta = self.low.meta(ino)?.ok_or(Errno::ENOENT)?;
+        let parent = if meta.is_dir() {
+            self.low.parent(ino)
+        } else {
+            0
+        };
+        let state = State::over_lower(meta, parent, self.low.is_live());
+        let mut shard = wr(self.shard(ino));
+        Ok(Arc::clone(
+            shard
+                .entry(ino)
+                .or_insert_with(|| Arc::new(Node::new(ino, state))),
+        ))
+    }
+
+    fn insert(&self, ino: u64, state: State) -> Arc<Node> {
+        let node = Arc::new(Node::new(ino, state));
+        wr(self.shard(ino)).insert(ino, Arc::clone(&node));
+        if !self.low.contains_number(ino) {
+            self.created.fetch_add(1, Ordering::Relaxed);
+        }
+        node
+    }
+
+    /// The metadata of an inode as it is, true owner included.
+    pub(crate) fn true_meta(&self, ino: u64) -> Res<Meta> {
+        if let Some(node) = self.node(ino) {
+            let state = rd(&node.state);
+            return self.meta_of(ino, &state);
+        }
+        self.low.meta(ino)?.ok_or(Errno::ENOENT)
+    }
+
+    fn meta_of(&self, ino: u64, state: &State) -> Res<Meta> {
+        if let Body::File(f) = &state.body
+            && f.live
+            && let Some(low) = self.low.meta(ino)?
+        {
+            // Content is still the host's: so are its size and, until set, its time.
+            let mut meta = state.meta;
+            meta.size = low.size;
+            return Ok(meta);
+        }
+        Ok(state.meta)
+    }
+
+    /// Metadata as shown inside, and the number of 512-byte blocks.
+    pub(crate) fn getattr(&self, ino: u64) -> Res<(Meta, u64)> {
+        let (mut meta, blocks) = if let Some(node) = self.node(ino) {
+            let state = rd(&node.state);
+            let meta = self.meta_of(ino, &state)?;
+            (meta, state.sectors(meta.size))
+        } else {
+            let meta = self.low.meta(ino)?.ok_or(Errno::ENOENT)?;
+            (meta, sectors(&meta))
+        };
+        if let Some((uid, gid)) = self.squash {
+            (meta.uid, meta.gid) = (uid, gid);
+        }
+        Ok((meta, blocks))
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) fn readlink(&self, ino: u64) -> Res<Vec<u8>> {
+        if let Some(node) = self.node(ino) {
+            return match &rd(&node.state).body {
+                Body::Link(target) => Ok(target.to_vec()),
+                Body::LowLink => self.low.readlink(ino).map(std::borrow::Cow::into_owned),
+                _ => Err(Errno::EINVAL),
+            };
+        }
+        self.low.readlink(ino).map(std::borrow::Cow::into_owned)
+    }
+
+    /// The kernel got the inode's number in an answer.
+    pub(crate) fn refer(&self, ino: u64) {
+        if self.low.contains_number(ino) {
+            self.low.refer(ino);
+        } else if let Some(node) = self.node(ino) {
+            node.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel gives `n` of them back.
+    pub(crate) fn forget(&self, ino: u64, n: u64) {
+        let left = if self.low.contains_number(ino) {
+            self.low.forget(ino, n)
+        } else if let Some(node) = self.node(ino) {
+            let old = node
+                .lookups
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |c| {
+                    Some(c.saturating_sub(n))
+                })
+                .unwrap_or(0);
+            old.saturating_sub(n)
+        } else {
+            return;
+        };
+        if left == 0
+            && let Some(node) = self.node(ino)
+        {
+            let mut state = wr(&node.state);
+            if let Body::File(f) = &mut state.body {
+                f.fd = None;
+            }
+            self.reap(&node, &mut state);
+        }
+    }
+
+    fn lookups(&self, node: &Node) -> u64 {
+        if self.low.contains_number(node.ino) {
+            self.low.lookups(node.ino)
+        } else {
+            node.lookups.load(Ordering::Acquire)
+        }
+    }
+
+    /// Drops an inode that has neither a name nor a user left.
+    fn reap(&self, node: &Node, state: &mut State) {
+        if state.meta.nlink != 0 || self.lookups(node) != 0 {
+            return;
+        }
+        if let Body::File(f) = &mut state.body {
+            self.drop_blocks(f);
+        }
+        if wr(self.shard(node.ino)).remove(&node.ino).is_some()
+            && !self.low.contains_number(node.ino)
+        {
+            self.created.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What the upper holds.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            bytes: self.blocks.load(Ordering::Relaxed) * BLOCK,
+            inodes: self.created.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the content can be read: what a live host refuses its user is refused here.
+    pub(crate) fn openable(&self, ino: u64) -> Res<()> {
+        if let Some(node) = self.node(ino)
+            && !matches!(&rd(&node.state).body, Body::File(f) if f.live)
+        {
+            return Ok(());
+        }
+        self.low.read(ino, 0, 0).map(|_| ())
+    }
+
+    /// Whether changes are possible at all.
+    pub(crate) fn writable(&self) -> Res<()> {
+        self.store().map(|_| ())
+    }
+
+    /// blocks, free, available, files, free files of the file system, in 4 KiB blocks.
+    pub(crate) fn statfs(&self) -> Res<[u64; 5]> {
+        let used = self.blocks.load(Ordering::Relaxed);
+        let (low_bytes, low_inodes) = self.low.totals();
+        let low_blocks = low_bytes.div_ceil(BLOCK);
+        let Some(store) = &self.store else {
+            return Ok([low_blocks, 0, 0, low_inodes, 0]);
+        };
+        let host = store.data.statfs()?;
+        let scale = |n: u64| n.saturating_mul(host.fragment_size()) / BLOCK;
+        let (mut free, mut avail) = (scale(host.blocks_free()), scale(host.blocks_available()));
+        let mut total = scale(host.blocks());
+        if let Some(limit) = self.limit {
+            let left = (limit / BLOCK).saturating_sub(used);
+            (free, avail) = (free.min(left), avail.min(left));
+            total = used + free;
+        }
+        let files = low_inodes + self.created.load(Ordering::Relaxed);
+        let ffree = host.files_free();
+        Ok([total, free, avail, files + ffree, ffree])
+    }
+}
+
+/// 512-byte blocks of an inode that is all in the lower.
+fn sectors(meta: &Meta) -> u64 {
+    if meta.is_file() {
+        meta.size.div_ceil(BLOCK) * (BLOCK / 512)
+    } else {
+        0
+    }
+}
+
+/// Shorthand for the changes' own modules.
+fn now() -> Time {
+    Time::now()
+}
+
+fn io_errno(e: &std::io::Error) -> Errno {
+    errno(e)
+}

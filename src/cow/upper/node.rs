@@ -1,0 +1,208 @@
+//! Nodes: inodes that are new or changed.
+
+use super::super::meta::{BLOCK, Meta, S_IFDIR, S_IFLNK, S_IFREG};
+use super::super::ranges::Ranges;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+
+/// Extended attributes, sorted by name.
+pub(crate) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+/// An inode in memory.
+pub(crate) struct Node {
+    pub ino: u64,
+    /// Look-ups of inodes that are not the lower's (those are counted there).
+    pub lookups: AtomicU64,
+    pub state: RwLock<State>,
+}
+
+/// All that can change of it.
+pub(crate) struct State {
+    pub meta: Meta,
+    /// `None`: still the lower's.
+    pub xattrs: Option<Xattrs>,
+    /// Of directories: where they are.
+    pub parent: u64,
+    pub body: Body,
+}
+
+/// What depends on the file type.
+pub(crate) enum Body {
+    File(Box<FileBody>),
+    Dir(Box<DirBody>),
+    /// A symbolic link made here.
+    Link(Box<[u8]>),
+    /// A symbolic link of the lower.
+    LowLink,
+    /// Fifo, socket, device.
+    Other,
+}
+
+/// Where a regular file's content is.
+#[derive(Default)]
+pub(crate) struct FileBody {
+    /// Bytes of the lower's content that show through where `valid` has no block.
+    pub base_len: u64,
+    /// The lower is a live host file and nothing was written: all content is its.
+    pub live: bool,
+    /// Number of the data file; 0 while there is none.
+    pub data_id: u64,
+    /// Blocks that are in the data file.
+    pub valid: Ranges,
+    /// Length of the data file: whatever is beyond reads as zeros.
+    pub phys: u64,
+    pub fd: Option<Arc<File>>,
+    /// Bytes behind the file's end in its last block may be old content; they may be cleared
+    /// when this record is durable.
+    pub stale: Option<u64>,
+    /// On the list of files with content the journal does not know yet.
+    pub dirty: bool,
+    /// A record in the journal names `data_id`.
+    pub logged: bool,
+    /// Counts changes other than plain writes; a flush that was overtaken starts again.
+    pub generation: u64,
+}
+
+/// A name in a directory's difference to the lower.
+pub(crate) struct Slot {
+    /// 0: the lower's entry of this name is gone.
+    pub ino: u64,
+    pub seq: u64,
+    pub kind: u8,
+    /// The lower directory has this name (too).
+    pub covers: bool,
+}
+
+/// A directory's difference to the lower directory of the same number.
+#[derive(Default)]
+pub(crate) struct DirBody {
+    /// There is one.
+    pub base: bool,
+    pub names: BTreeMap<Arc<[u8]>, Slot>,
+    /// Names that are there, in the order they came: positions for readdir.
+    pub order: BTreeMap<u64, Arc<[u8]>>,
+    pub next_seq: u64,
+    /// How many of `names` cover a lower entry.
+    pub covered: u64,
+}
+
+impl DirBody {
+    /// Sets a name; a previous slot of it goes.
+    pub(crate) fn put(&mut self, name: &[u8], ino: u64, kind: u8, covers: bool) {
+        self.clear(name);
+        let seq = self.next_seq;
+        let name: Arc<[u8]> = name.into();
+        if ino != 0 {
+            self.next_seq += 1;
+            self.order.insert(seq, Arc::clone(&name));
+        }
+        self.covered += u64::from(covers);
+        self.names.insert(
+            name,
+            Slot {
+                ino,
+                seq,
+                kind,
+                covers,
+            },
+        );
+    }
+
+    /// Forgets what is said about a name.
+    pub(crate) fn clear(&mut self, name: &[u8]) {
+        if let Some(slot) = self.names.remove(name) {
+            self.covered -= u64::from(slot.covers);
+            if slot.ino != 0 {
+                self.order.remove(&slot.seq);
+            }
+        }
+    }
+
+    /// Takes a name away: hides the lower's entry where there is one.
+    pub(crate) fn take(&mut self, name: &[u8], covers: bool) {
+        if covers {
+            self.put(name, 0, 0, true);
+        } else {
+            self.clear(name);
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(ino: u64, state: State) -> Node {
+        Node {
+            ino,
+            lookups: AtomicU64::new(0),
+            state: RwLock::new(state),
+        }
+    }
+}
+
+impl State {
+    /// A lower inode as it is before its first change.
+    pub(crate) fn over_lower(meta: Meta, parent: u64, live: bool) -> State {
+        let body = match meta.kind() {
+            S_IFREG => Body::File(Box::new(FileBody {
+                base_len: meta.size,
+                live,
+                ..FileBody::default()
+            })),
+            S_IFDIR => Body::Dir(Box::new(DirBody {
+                base: true,
+                ..DirBody::default()
+            })),
+            S_IFLNK => Body::LowLink,
+            _ => Body::Other,
+        };
+        State {
+            meta,
+            xattrs: None,
+            parent,
+            body,
+        }
+    }
+
+    /// A new inode.
+    pub(crate) fn fresh(meta: Meta, parent: u64, target: &[u8], xattrs: Xattrs) -> State {
+        let body = match meta.kind() {
+            S_IFREG => Body::File(Box::default()),
+            S_IFDIR => Body::Dir(Box::default()),
+            S_IFLNK => Body::Link(target.into()),
+            _ => Body::Other,
+        };
+        State {
+            meta,
+            xattrs: Some(xattrs),
+            parent,
+            body,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> Option<&DirBody> {
+        match &self.body {
+            Body::Dir(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dir_mut(&mut self) -> Option<&mut DirBody> {
+        match &mut self.body {
+            Body::Dir(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// 512-byte blocks in use.
+    pub(crate) fn sectors(&self, size: u64) -> u64 {
+        match &self.body {
+            Body::File(f) => {
+                let base = f.base_len.min(size).div_ceil(BLOCK);
+                let low = f.valid.missing(0, base);
+                (f.valid.blocks() + low) * (BLOCK / 512)
+            }
+            _ => 0,
+        }
+    }
+}

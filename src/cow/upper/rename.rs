@@ -1,0 +1,274 @@
+//! Rename in all its forms. A directory moves with one record whatever is in it.
+
+use super::super::journal::Record;
+use super::super::meta::{Caller, Res, S_IFCHR, Time, check_name, wr};
+use super::create::{New, grow_links, live_dir, shrink_links};
+use super::node::{Body, Node, State};
+use super::remove::unname;
+use super::{Tree, now};
+use nix::errno::Errno;
+use std::sync::{Arc, RwLockWriteGuard};
+
+/// `renameat2` flags.
+pub(crate) const NOREPLACE: u32 = 1;
+pub(crate) const EXCHANGE: u32 = 2;
+pub(crate) const WHITEOUT: u32 = 4;
+
+/// One or two directories locked for writing: `from()` and `to()` may be the same one.
+pub(super) struct Pair<'a> {
+    from: (u64, RwLockWriteGuard<'a, State>),
+    to: Option<(u64, RwLockWriteGuard<'a, State>)>,
+}
+
+impl<'a> Pair<'a> {
+    /// Locks in the order of numbers.
+    pub(super) fn lock(from: &'a Arc<Node>, to: &'a Arc<Node>) -> Pair<'a> {
+        if from.ino == to.ino {
+            return Pair {
+                from: (from.ino, wr(&from.state)),
+                to: None,
+            };
+        }
+        let (f, t);
+        if from.ino < to.ino {
+            f = wr(&from.state);
+            t = wr(&to.state);
+        } else {
+            t = wr(&to.state);
+            f = wr(&from.state);
+        }
+        Pair {
+            from: (from.ino, f),
+            to: Some((to.ino, t)),
+        }
+    }
+    pub(super) fn from(&mut self) -> (u64, &mut State) {
+        (self.from.0, &mut *self.from.1)
+    }
+    pub(super) fn to(&mut self) -> (u64, &mut State) {
+        match &mut self.to {
+            Some((ino, state)) => (*ino, &mut *state),
+            None => (self.from.0, &mut *self.from.1),
+        }
+    }
+    fn same(&self) -> bool {
+        self.to.is_none()
+    }
+}
+
+/// Names of a rename.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub name: &'a [u8],
+    pub newname: &'a [u8],
+}
+
+impl Tree {
+    /// Moves `name` of `parent` to `newname` of `newparent`.
+    ///
+    /// # Errors
+    /// As rename(2); never `EXDEV`.
+    pub(crate) fn rename(
+        &self,
+        who: Caller,
+        parent: u64,
+        name: &[u8],
+        newparent: u64,
+        newname: &[u8],
+        flags: u32,
+    ) -> Res<()> {
+        self.writable()?;
+        if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0
+            || (flags & EXCHANGE != 0 && flags & (NOREPLACE | WHITEOUT) != 0)
+        {
+            return Err(Errno::EINVAL);
+        }
+        for n in [name, newname] {
+            check_name(n).map_err(|e| if e == Errno::EEXIST { Errno::EBUSY } else { e })?;
+        }
+        let (from, to) = (self.promote(parent)?, self.promote(newparent)?);
+        let mut dirs = Pair::lock(&from, &to);
+        live_dir(dirs.from().1)?;
+        live_dir(dirs.to().1)?;
+        let ino = {
+            let (ino, state) = dirs.from();
+            self.child(ino, state, name)?.ok_or(Errno::ENOENT)?
+        };
+        let over = {
+            let (ino, state) = dirs.to();
+            self.child(ino, state, newname)?
+        };
+        if ino == newparent || ino == parent {
+            return Err(Errno::EINVAL);
+        }
+        match over {
+            Some(_) if flags & NOREPLACE != 0 => return Err(Errno::EEXIST),
+            None if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
+            Some(o) if o == parent || o == newparent => return Err(Errno::ENOTEMPTY),
+            Some(o) if o == ino && flags & WHITEOUT == 0 => return Ok(()),
+            _ => {}
+        }
+        let moved = self.promote(ino)?;
+        let target = over.map(|o| self.promote(o)).transpose()?;
+        let (mut m, mut t) = lock_children(&moved, target.as_ref());
+        if let Some(t) = &t
+            && flags & EXCHANGE == 0
+        {
+            self.may_replace(&m, over.unwrap_or(0), t)?;
+        }
+        let time = now();
+        let names = Names { name, newname };
+        let seq = self.log(&Record::Rename {
+            parent,
+            name,
+            newparent,
+            newname,
+            flags: flags & EXCHANGE,
+            time,
+        });
+        if flags & EXCHANGE != 0 {
+            let (o, t) = over.zip(t.as_mut()).ok_or(Errno::ENOENT)?;
+            self.apply_exchange(&mut dirs, (ino, &mut m), (o, t), names, time)?;
+        } else {
+            self.keep_order(&moved, &mut m, t.is_some());
+            self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)?;
+        }
+        drop(m);
+        if let Some((node, mut state)) = target.as_ref().zip(t) {
+            self.released(node, &mut state, seq);
+        }
+        if flags & WHITEOUT != 0 {
+            drop(dirs);
+            let new = New {
+                mode: S_IFCHR,
+                ..New::default()
+            };
+            self.create(who, parent, name, &new)?;
+        }
+        Ok(())
+    }
+
+    /// What rename(2) says about the kinds of both and about what is in a replaced directory.
+    fn may_replace(&self, moved: &State, over: u64, target: &State) -> Res<()> {
+        match (moved.meta.is_dir(), target.meta.is_dir()) {
+            (true, false) => Err(Errno::ENOTDIR),
+            (false, true) => Err(Errno::EISDIR),
+            (true, true) if !self.is_empty(over, target)? => Err(Errno::ENOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file whose content is not durable replaces another: its content goes to disk no later
+    /// than the rename (programs rely on that order without asking for it).
+    fn keep_order(&self, node: &Arc<Node>, state: &mut State, replaces: bool) {
+        if let (true, Body::File(f), Ok(store)) = (replaces, &state.body, self.store())
+            && f.dirty
+        {
+            store.flush.with_next_sync(node.ino);
+        }
+    }
+
+    pub(super) fn apply_rename(
+        &self,
+        dirs: &mut Pair<'_>,
+        (ino, moved): (u64, &mut State),
+        target: Option<&mut State>,
+        names: Names<'_>,
+        time: Time,
+    ) -> Res<()> {
+        let is_dir = moved.meta.is_dir();
+        let kind = moved.meta.dtype();
+        {
+            let (parent, dir) = dirs.from();
+            let body = dir.dir().ok_or(Errno::ENOTDIR)?;
+            let covers = self.covers(parent, body, names.name)?;
+            if let Some(body) = dir.dir_mut() {
+                body.take(names.name, covers);
+            }
+            if is_dir {
+                shrink_links(dir);
+            }
+            dir.meta.touch(time);
+        }
+        let (newparent, dir) = dirs.to();
+        self.put_name(newparent, dir, names.newname, ino, kind)?;
+        if is_dir {
+            grow_links(dir);
+            moved.parent = newparent;
+        }
+        if let Some(target) = target {
+            if target.meta.is_dir() {
+                shrink_links(dir);
+            }
+            unname(target, time);
+        }
+        dir.meta.touch(time);
+        moved.meta.ctime = time;
+        Ok(())
+    }
+
+    pub(super) fn apply_exchange(
+        &self,
+        dirs: &mut Pair<'_>,
+        (ino, a): (u64, &mut State),
+        (other, b): (u64, &mut State),
+        names: Names<'_>,
+        time: Time,
+    ) -> Res<()> {
+        let same = dirs.same();
+        let (parent, newparent) = (dirs.from().0, dirs.to().0);
+        {
+            let (p, dir) = dirs.from();
+            self.put_name(p, dir, names.name, other, b.meta.dtype())?;
+            if !same && a.meta.is_dir() != b.meta.is_dir() {
+                if b.meta.is_dir() {
+                    grow_links(dir);
+                } else {
+                    shrink_links(dir);
+                }
+            }
+            dir.meta.touch(time);
+        }
+        let (p, dir) = dirs.to();
+        self.put_name(p, dir, names.newname, ino, a.meta.dtype())?;
+        if !same && a.meta.is_dir() != b.meta.is_dir() {
+            if a.meta.is_dir() {
+                grow_links(dir);
+            } else {
+                shrink_links(dir);
+            }
+        }
+        dir.meta.touch(time);
+        if a.meta.is_dir() {
+            a.parent = newparent;
+        }
+        if b.meta.is_dir() {
+            b.parent = parent;
+        }
+        a.meta.ctime = time;
+        b.meta.ctime = time;
+        Ok(())
+    }
+}
+
+/// Locks a renamed inode and the one it replaces, in the order of numbers. `None` for the second
+/// also when both are one.
+pub(super) fn lock_children<'a>(
+    moved: &'a Arc<Node>,
+    target: Option<&'a Arc<Node>>,
+) -> (
+    RwLockWriteGuard<'a, State>,
+    Option<RwLockWriteGuard<'a, State>>,
+) {
+    match target {
+        Some(t) if t.ino < moved.ino => {
+            let t = wr(&t.state);
+            (wr(&moved.state), Some(t))
+        }
+        Some(t) if t.ino > moved.ino => {
+            let m = wr(&moved.state);
+            (m, Some(wr(&t.state)))
+        }
+        _ => (wr(&moved.state), None),
+    }
+}

@@ -1,0 +1,247 @@
+//! Replaying a journal: the same changes by the same code, without checks that passed before.
+
+use super::super::journal::Record;
+use super::super::journal::record::Extents;
+use super::super::meta::{BLOCK, Meta, Res, wr};
+use super::super::ranges::Ranges;
+use super::Tree;
+use super::node::{Body, FileBody, State, Xattrs};
+use super::rename::{EXCHANGE, Names, Pair, lock_children};
+use nix::errno::Errno;
+
+impl Tree {
+    /// Applies one record. Only before the tree has an upper and other threads.
+    pub(super) fn replay(&self, record: Record<'_>) -> Res<()> {
+        match record {
+            Record::Create {
+                parent,
+                ino,
+                name,
+                meta,
+                target,
+                xattrs,
+            } => {
+                let xattrs = owned(&xattrs);
+                if name.is_empty() {
+                    return self.apply_create(None, ino, name, meta, target, xattrs);
+                }
+                let dir = self.promote(parent)?;
+                let mut state = wr(&dir.state);
+                self.apply_create(Some((&dir, &mut state)), ino, name, meta, target, xattrs)
+            }
+            Record::Link {
+                parent,
+                ino,
+                name,
+                time,
+            } => {
+                let (dir, node) = (self.promote(parent)?, self.promote(ino)?);
+                if dir.ino == node.ino {
+                    return Err(Errno::EINVAL);
+                }
+                let (mut d, mut n) = (wr(&dir.state), wr(&node.state));
+                self.apply_link((parent, &mut d), (ino, &mut n), name, time)
+            }
+            Record::Unlink { parent, name, time } => {
+                let dir = self.promote(parent)?;
+                let mut d = wr(&dir.state);
+                let ino = self.child(parent, &d, name)?.ok_or(Errno::ENOENT)?;
+                if ino == parent {
+                    return Err(Errno::EINVAL);
+                }
+                let node = self.promote(ino)?;
+                let mut n = wr(&node.state);
+                self.apply_remove((parent, &mut d), (ino, &mut n), name, time)
+            }
+            Record::Rename { .. } => self.replay_rename(&record),
+            Record::Node { .. } | Record::Entry { .. } | Record::Next { .. } => {
+                self.replay_checkpoint(record)
+            }
+            _ => self.replay_inode(&record),
+        }
+    }
+
+    fn replay_rename(&self, record: &Record<'_>) -> Res<()> {
+        let Record::Rename {
+            parent,
+            name,
+            newparent,
+            newname,
+            flags,
+            time,
+        } = *record
+        else {
+            return Err(Errno::EINVAL);
+        };
+        let (from, to) = (self.promote(parent)?, self.promote(newparent)?);
+        let mut dirs = Pair::lock(&from, &to);
+        let ino = {
+            let (p, dir) = dirs.from();
+            self.child(p, dir, name)?.ok_or(Errno::ENOENT)?
+        };
+        let over = {
+            let (p, dir) = dirs.to();
+            self.child(p, dir, newname)?
+        };
+        if [Some(ino), over]
+            .into_iter()
+            .flatten()
+            .any(|i| i == parent || i == newparent)
+            || over == Some(ino)
+        {
+            return Err(Errno::EINVAL);
+        }
+        let moved = self.promote(ino)?;
+        let target = over.map(|o| self.promote(o)).transpose()?;
+        let (mut m, mut t) = lock_children(&moved, target.as_ref());
+        let names = Names { name, newname };
+        if flags & EXCHANGE != 0 {
+            let (o, t) = over.zip(t.as_mut()).ok_or(Errno::ENOENT)?;
+            self.apply_exchange(&mut dirs, (ino, &mut m), (o, t), names, time)
+        } else {
+            self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)
+        }
+    }
+
+    fn replay_inode(&self, record: &Record<'_>) -> Res<()> {
+        match record {
+            Record::Attr {
+                ino,
+                mode,
+                uid,
+                gid,
+                atime,
+                mtime,
+                ctime,
+            } => {
+                let node = self.promote(*ino)?;
+                let times = [*atime, *mtime, *ctime];
+                Tree::apply_attr(&mut wr(&node.state), (*mode, *uid, *gid), times);
+                Ok(())
+            }
+            Record::Xattr {
+                ino,
+                name,
+                value,
+                mode,
+                ctime,
+            } => {
+                let node = self.promote(*ino)?;
+                self.apply_xattr(*ino, &mut wr(&node.state), name, *value, *mode, *ctime)
+            }
+            Record::Size { ino, size, time } => {
+                let node = self.promote(*ino)?;
+                self.apply_size(&node, &mut wr(&node.state), *size, *time, 0)
+            }
+            Record::Data {
+                ino,
+                size,
+                mtime,
+                ctime,
+                extents,
+            } => {
+                let node = self.promote(*ino)?;
+                let mut state = wr(&node.state);
+                let f = match &mut state.body {
+                    Body::File(f) => f,
+                    _ => return Err(Errno::EINVAL),
+                };
+                restore(f, extents, *size);
+                let m = &mut state.meta;
+                m.size = *size;
+                m.mtime = *mtime;
+                m.ctime = m.ctime.max(*ctime);
+                Ok(())
+            }
+            Record::Bind { ino, path } => {
+                let host = self.low.as_host().ok_or(Errno::EINVAL)?;
+                host.rebind(*ino, path);
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn replay_checkpoint(&self, record: Record<'_>) -> Res<()> {
+        match record {
+            Record::Node {
+                ino,
+                parent,
+                base,
+                meta,
+                target,
+                xattrs,
+                extents,
+            } => {
+                let state = self.restored(base, meta, parent, target, xattrs.as_ref(), &extents);
+                self.low.reserve(ino + 1);
+                self.insert(ino, state);
+                Ok(())
+            }
+            Record::Entry {
+                parent,
+                ino,
+                kind,
+                name,
+            } => {
+                let node = self.node(parent).ok_or(Errno::ENOENT)?;
+                let mut state = wr(&node.state);
+                let body = state.dir().ok_or(Errno::ENOTDIR)?;
+                let covers = self.covers(parent, body, name)?;
+                if let Some(body) = state.dir_mut() {
+                    body.put(name, ino, kind, covers);
+                }
+                Ok(())
+            }
+            Record::Next { ino, .. } => {
+                self.low.reserve(ino);
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn restored(
+        &self,
+        base: bool,
+        meta: Meta,
+        parent: u64,
+        target: &[u8],
+        xattrs: Option<&super::super::journal::record::XattrList<'_>>,
+        extents: &Extents,
+    ) -> State {
+        let mut state = if base {
+            let live = self.low.is_live() && extents.data_id == 0 && extents.base_len > 0;
+            State::over_lower(meta, parent, live)
+        } else {
+            State::fresh(meta, parent, target, Xattrs::new())
+        };
+        state.xattrs = xattrs.map(owned);
+        if let Body::File(f) = &mut state.body {
+            let live = f.live;
+            restore(f, extents, meta.size);
+            f.live = live;
+        }
+        state
+    }
+}
+
+fn restore(f: &mut FileBody, x: &Extents, size: u64) {
+    f.data_id = x.data_id;
+    f.base_len = x.base_len;
+    f.live = false;
+    f.valid = Ranges::default();
+    for (s, e) in &x.blocks {
+        f.valid.insert(*s, *e);
+    }
+    f.logged = x.data_id != 0;
+    // The data file may be longer than what the journal knows of: see when it is opened.
+    f.phys = u64::MAX;
+    f.stale = (!size.is_multiple_of(BLOCK)).then_some(0);
+}
+
+fn owned(list: &super::super::journal::record::XattrList<'_>) -> Xattrs {
+    list.iter()
+        .map(|(n, v)| ((*n).into(), (*v).into()))
+        .collect()
+}

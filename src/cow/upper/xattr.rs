@@ -1,0 +1,270 @@
+//! Extended attributes and access control lists.
+
+use super::super::acl::{self, Acl};
+use super::super::journal::Record;
+use super::super::meta::{Caller, NAME_MAX, Res, S_IFLNK, S_ISGID, Time, rd, wr};
+use super::node::{State, Xattrs};
+use super::{Tree, now};
+use nix::errno::Errno;
+use std::borrow::Cow;
+
+/// Longest value, and longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const VALUE_MAX: usize = 65536;
+/// The true owner of an inode in single-id mode, `uid:gid` in decimal.
+pub(crate) const OWNER: &[u8] = b"user.rless.owner";
+
+/// `setxattr(2)` flags.
+const CREATE: u32 = 1;
+const REPLACE: u32 = 2;
+
+impl Tree {
+    /// An attribute of an inode with its node locked.
+    pub(super) fn xattr_of<'a>(
+        &'a self,
+        ino: u64,
+        state: &'a State,
+        name: &[u8],
+    ) -> Res<Option<Cow<'a, [u8]>>> {
+        match &state.xattrs {
+            Some(map) => Ok(map.get(name).map(|v| Cow::Borrowed(&**v))),
+            None => self.low.xattr(ino, name),
+        }
+    }
+
+    /// Hands an attribute's value to `f`.
+    ///
+    /// # Errors
+    /// `ENODATA`.
+    pub(crate) fn getxattr<T>(&self, ino: u64, name: &[u8], f: impl FnOnce(&[u8]) -> T) -> Res<T> {
+        if name == OWNER && self.squash.is_some() {
+            let meta = self.true_meta(ino)?;
+            return Ok(f(format!("{}:{}", meta.uid, meta.gid).as_bytes()));
+        }
+        if let Some(node) = self.node(ino) {
+            let state = rd(&node.state);
+            let value = self.xattr_of(ino, &state, name)?.ok_or(Errno::ENODATA)?;
+            return Ok(f(&value));
+        }
+        let value = self.low.xattr(ino, name)?.ok_or(Errno::ENODATA)?;
+        Ok(f(&value))
+    }
+
+    /// Names of all attributes, each ended by a NUL.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub(crate) fn listxattr(&self, ino: u64) -> Res<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut add = |name: &[u8]| {
+            out.extend_from_slice(name);
+            out.push(0);
+        };
+        if let Some(node) = self.node(ino) {
+            let state = rd(&node.state);
+            if let Some(map) = &state.xattrs {
+                map.keys().for_each(|n| add(n));
+                return Ok(out);
+            }
+        }
+        for (name, _) in self.low.xattrs(ino)? {
+            add(&name);
+        }
+        Ok(out)
+    }
+
+    /// Sets an attribute; a list sets the mode with it.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA` (flags), `ERANGE`, `E2BIG`, `ENOSPC` (limits), `EINVAL` (a bad list), `EROFS`.
+    pub(crate) fn setxattr(
+        &self,
+        who: Caller,
+        ino: u64,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+    ) -> Res<()> {
+        self.writable()?;
+        if name == OWNER && self.squash.is_some() {
+            let (uid, gid) = owner(value).ok_or(Errno::EINVAL)?;
+            return self.chown_true(who, ino, uid, gid);
+        }
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Err(Errno::ERANGE);
+        }
+        if value.len() > VALUE_MAX {
+            return Err(Errno::E2BIG);
+        }
+        let node = self.promote(ino)?;
+        let mut state = wr(&node.state);
+        let have = self.xattr_of(ino, &state, name)?.is_some();
+        match flags {
+            0 => {}
+            CREATE if have => return Err(Errno::EEXIST),
+            CREATE => {}
+            REPLACE if !have => return Err(Errno::ENODATA),
+            REPLACE => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        let time = now();
+        match name {
+            acl::ACCESS => self.set_access(who, ino, &mut state, value, time),
+            acl::DEFAULT if !state.meta.is_dir() => Err(Errno::EACCES),
+            acl::DEFAULT => {
+                let list = Acl::parse(value)?;
+                let value = list.is_some().then_some(value);
+                self.put_xattr(ino, &mut state, name, value, time)
+            }
+            _ => {
+                self.room_for(ino, &state, name)?;
+                self.put_xattr(ino, &mut state, name, Some(value), time)
+            }
+        }
+    }
+
+    /// Removes an attribute.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EROFS`.
+    pub(crate) fn removexattr(&self, ino: u64, name: &[u8]) -> Res<()> {
+        self.writable()?;
+        let node = self.promote(ino)?;
+        let mut state = wr(&node.state);
+        if self.xattr_of(ino, &state, name)?.is_none() {
+            return Err(Errno::ENODATA);
+        }
+        self.put_xattr(ino, &mut state, name, None, now())
+    }
+
+    /// Sets an access list: the mode follows it, and a list that says no more than the mode is
+    /// not kept.
+    fn set_access(
+        &self,
+        who: Caller,
+        ino: u64,
+        state: &mut State,
+        value: &[u8],
+        time: Time,
+    ) -> Res<()> {
+        if state.meta.kind() == S_IFLNK {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let keep = match Acl::parse(value)? {
+            Some(list) => {
+                let (bits, minimal) = list.mode();
+                state.meta.mode = (state.meta.mode & !0o777) | bits;
+                if who.uid != 0 && who.gid != state.meta.gid {
+                    state.meta.mode &= !S_ISGID;
+                }
+                !minimal
+            }
+            None => false,
+        };
+        self.put_xattr(ino, state, acl::ACCESS, keep.then_some(value), time)
+    }
+
+    /// All names together must fit what listxattr(2) can return.
+    fn room_for(&self, ino: u64, state: &State, name: &[u8]) -> Res<()> {
+        let used: usize = match &state.xattrs {
+            Some(map) => map
+                .keys()
+                .filter(|n| &***n != name)
+                .map(|n| n.len() + 1)
+                .sum(),
+            None => self
+                .low
+                .xattrs(ino)?
+                .iter()
+                .filter(|(n, _)| n != name)
+                .map(|(n, _)| n.len() + 1)
+                .sum(),
+        };
+        if used + name.len() + 1 > VALUE_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(())
+    }
+
+    /// Sets or removes an attribute of a locked node, and journals it with the mode as it is.
+    pub(super) fn put_xattr(
+        &self,
+        ino: u64,
+        state: &mut State,
+        name: &[u8],
+        value: Option<&[u8]>,
+        time: Time,
+    ) -> Res<()> {
+        self.log(&Record::Xattr {
+            ino,
+            name,
+            value,
+            mode: state.meta.mode,
+            ctime: time,
+        });
+        self.apply_xattr(ino, state, name, value, state.meta.mode, time)
+    }
+
+    pub(super) fn apply_xattr(
+        &self,
+        ino: u64,
+        state: &mut State,
+        name: &[u8],
+        value: Option<&[u8]>,
+        mode: u32,
+        time: Time,
+    ) -> Res<()> {
+        if state.xattrs.is_none() {
+            let mut map = Xattrs::new();
+            for (n, v) in self.low.xattrs(ino)? {
+                map.insert(n.into(), v.into());
+            }
+            state.xattrs = Some(map);
+        }
+        if let Some(map) = &mut state.xattrs {
+            match value {
+                Some(v) => {
+                    map.insert(name.into(), v.into());
+                }
+                None => {
+                    map.remove(name);
+                }
+            }
+        }
+        state.meta.mode = (state.meta.mode & super::super::meta::S_IFMT) | (mode & 0o7777);
+        state.meta.ctime = time;
+        Ok(())
+    }
+}
+
+/// Parses `uid:gid`; an id may be `-1` for "as it is".
+fn owner(value: &[u8]) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (uid, gid) = text.split_once(':')?;
+    let id = |s: &str| match s {
+        "-1" => Some(u32::MAX),
+        s => s.parse::<u32>().ok(),
+    };
+    Some((id(uid)?, id(gid)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::owner;
+
+    #[test]
+    fn owners_are_two_ids() {
+        assert_eq!(owner(b"0:33"), Some((0, 33)));
+        assert_eq!(owner(b"-1:4294967294"), Some((u32::MAX, u32::MAX - 1)));
+        for bad in [
+            &b""[..],
+            b"1",
+            b"1:",
+            b"1:2:3",
+            b"4294967296:0",
+            b"a:b",
+            b"\xff:1",
+        ] {
+            assert_eq!(owner(bad), None);
+        }
+    }
+}
