@@ -488,34 +488,5 @@ fn remove_dir(path: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_kernel_rounds_still_agrees() {
-        assert!(agrees("memory.max", "67108865", "67108864"));
-        assert!(!agrees("memory.max", "67108864", "max"));
-        assert!(!agrees("memory.max", "1048576", "1310720"));
-        assert!(agrees("cpu.max", "50000 100000", "50000 100000"));
-        assert!(!agrees("cpu.max", "50000 100000", "max 100000"));
-        assert!(agrees("cpuset.cpus", "1,0", "0-1"));
-        assert!(!agrees("cpuset.cpus", "0-3", "0-1"));
-        assert!(!agrees("pids.max", "20", "21"));
-    }
-
-    #[test]
-    fn statistics_add_up_over_devices() {
-        let text = "8:0 rbytes=10 wbytes=1 rios=1 wios=1 dbytes=9 dios=0\n8:16 rbytes=5 wbytes=2\n";
-        assert_eq!(io(text), (15, 3));
-        assert_eq!(keyed("low 0\noom 2\noom_kill 3\n", "oom_kill"), Some(3));
-        assert_eq!(keyed("oom_kill x\n", "oom_kill"), None);
-    }
-
-    #[test]
-    fn cpu_lists_are_compared_as_sets() {
-        assert_eq!(list("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(list("2-0"), None);
-        assert_eq!(list(""), None);
-        assert_eq!(list("0-4294967295"), None);
-    }
-}
+#[path = "scope_tests.rs"]
+mod tests;
