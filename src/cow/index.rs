@@ -54,6 +54,7 @@ use crate::error::Result;
 use crate::sys::mmap::Map;
 
 mod build;
+pub mod layer;
 mod pack;
 #[cfg(test)]
 mod tests;

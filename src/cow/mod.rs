@@ -31,6 +31,7 @@
 //! - The size limit is counted in whole 4 KiB blocks of content.
 
 pub mod index;
+pub mod merge;
 
 mod acl;
 mod host;

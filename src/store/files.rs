@@ -56,20 +56,30 @@ pub fn create_dir_all_private(path: &Path) -> Result<()> {
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("."));
-        let mut temp = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(dir)?;
-        // Not every file system can lock; the age check of the sweep remains then.
-        drop(temp.as_file().try_lock());
-        temp.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o600))?;
+        let mut temp = unfinished_in(dir)?;
         temp.write_all(bytes)?;
         temp.as_file().sync_all()?;
         temp.persist(path).map_err(|e| e.error)?;
         sync_dir(dir)
     };
     write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// A file in the making in `dir`: mode 0600, locked, gone when dropped, and cleared by [`sweep_unfinished`] when the
+/// process dies first.
+///
+/// # Errors
+/// It cannot be made.
+pub fn unfinished_in(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let temp = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(dir)?;
+    // Not every file system can lock; the age check of the sweep remains then.
+    drop(temp.as_file().try_lock());
+    temp.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(temp)
 }
 
 /// Makes the names in `dir` durable.

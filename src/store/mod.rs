@@ -16,6 +16,9 @@
 
 pub mod dirs;
 pub mod files;
+pub mod layers;
+pub mod packs;
+pub mod tarball;
 
 use std::path::{Path, PathBuf};
 

@@ -23,7 +23,7 @@ pub const PAGE: u64 = 4096;
 /// `len` rounded up to whole pages: what content of that length takes in a pack.
 #[must_use]
 pub fn padded(len: u64) -> u64 {
-    len.next_multiple_of(PAGE)
+    len.saturating_add(PAGE - 1) / PAGE * PAGE
 }
 
 /// Names a pack: the SHA-256 of its table of contents.

@@ -2,8 +2,7 @@
 
 use super::{
     DIRENT, Error, HEADER, INODE, Index, MAGIC, NONE, PACK, PAGE, PATH_MAX, PackId, VERSION,
-    Xattrs, kind_of, name_allowed, padded, target_allowed, type_allowed, u32_in, u64_in,
-    xattr_allowed,
+    Xattrs, kind_of, name_allowed, target_allowed, type_allowed, u32_in, u64_in, xattr_allowed,
 };
 use crate::sys::mmap::Map;
 
@@ -156,7 +155,7 @@ fn content(index: &Index, size: u64, offset: u64, pack: u32) -> Check {
     let end = offset.checked_add(size);
     ensure(size > 0 && offset.is_multiple_of(PAGE), "content")?;
     ensure(
-        end.is_some_and(|end| end <= len && padded(len) == len),
+        end.is_some_and(|end| end <= len && len.is_multiple_of(PAGE)),
         "content",
     )
 }
