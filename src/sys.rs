@@ -12,6 +12,7 @@
 //! | `fuse.rs` | FUSE channels, extended attributes by descriptor |
 //! | `mmap.rs` | whole immutable files, mapped or read |
 //! | `mount.rs` | fsopen … fsmount, open_tree, move_mount, mount_setattr, pivot_root |
+//! | `nsfs.rs` | parent and owner of a namespace |
 //! | `caps.rs` | capget, capset, bounding and ambient sets |
 //! | `seccomp.rs` | loading filters, user notification |
 //! | `child.rs` | children that die with their parent |
@@ -23,6 +24,7 @@ pub mod file;
 pub mod fuse;
 pub mod mmap;
 pub mod mount;
+pub mod nsfs;
 pub mod process;
 pub mod seccomp;
 pub mod tty;
