@@ -13,17 +13,33 @@
 //! on running our code after clone3. Threads, D-Bus and the like may start right after it, since init waits for
 //! *begin* (only what does not depend on it is done before).
 
+mod control;
+mod credentials;
+mod exec;
 pub mod idmap;
+mod init;
+mod namespaces;
+mod process;
 pub mod pty;
+mod reaper;
+pub mod rootfs;
 pub mod seccomp;
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use crate::error::{Result, failed};
+use crate::error::{Fault, Result, failed};
+use crate::sys::file::message_pair;
+use crate::sys::process::{Cloned, clone3, pidfd_send_signal};
+use control::Tag;
+pub use credentials::default_capabilities;
 use idmap::Mapping;
 
 /// Where the root file system comes from.
@@ -66,15 +82,75 @@ pub struct Init {
     pid: Pid,
     pidfd: OwnedFd,
     control: OwnedFd,
+    maps: Option<idmap::Pending>,
+    /// Descriptors that came before they were asked for.
+    early: Vec<(Tag, Option<OwnedFd>)>,
+    /// The command has been executed, or init is gone.
+    ended: bool,
 }
 
 /// Clones init; it waits for [`Init::begin`].
 ///
 /// # Errors
-/// A fault with the exit code 125, 126 or 127 and what was being done.
+/// A fault: the spec cannot be run with this mapping, or the kernel refuses the namespaces.
 pub fn spawn(plan: &Plan) -> Result<Init> {
-    let _ = plan;
-    Err(failed("starting the container: the runtime is not built yet").into())
+    let process = plan
+        .spec
+        .process()
+        .clone()
+        .ok_or_else(|| failed("the spec has no process"))?;
+    let emulate = plan.emulate_ids;
+    let profile = rootfs::linux(&plan.spec, |l| l.seccomp().as_ref());
+    let prepared = init::Prepared {
+        namespaces: namespaces::Namespaces::of(&plan.spec)?,
+        credentials: credentials::Credentials::of(&process, &plan.mapping, emulate)?,
+        filters: seccomp::filters(profile, emulate, plan.seccomp_cache.as_deref())?,
+        process,
+    };
+    let (control, theirs) = message_pair().context("making init's control socket")?;
+    let cloned = clone3(prepared.namespaces.clone_flags());
+    let (pid, pidfd) = match cloned.map_err(namespaces_refused)? {
+        Cloned::Child => init::run(plan, &prepared, theirs),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let mut init = Init {
+        pid,
+        pidfd,
+        control,
+        maps: None,
+        early: vec![],
+        ended: false,
+    };
+    match idmap::start(pid, &plan.mapping) {
+        Ok(maps) => init.maps = Some(maps),
+        Err(e) => {
+            init.kill();
+            return Err(e);
+        }
+    }
+    Ok(init)
+}
+
+/// Says why clone3 may have failed.
+fn namespaces_refused(error: std::io::Error) -> anyhow::Error {
+    let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    let is = |name: &str, value: &str| sysctl(name).trim() == value;
+    let hint = if error.raw_os_error() == Some(libc::EBUSY) {
+        "a bug: the runtime was called while threads are running"
+    } else if is("user/max_user_namespaces", "0") {
+        "as root: sysctl user.max_user_namespaces=15000"
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "as root: sysctl kernel.unprivileged_userns_clone=1"
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor restricts user namespaces here: install rless's AppArmor profile, or as root: \
+         sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    } else if error.raw_os_error() == Some(libc::ENOSPC) {
+        "a limit below /proc/sys/user is reached"
+    } else {
+        "user namespaces may be forbidden here (a seccomp filter of an outer container, or a kernel without them)"
+    };
+    anyhow::Error::new(error).context(failed("making the container's namespaces").hint(hint))
 }
 
 impl Init {
@@ -96,20 +172,25 @@ impl Init {
         self.control.as_fd()
     }
 
-    /// Writes the id maps through the planned rung (its helper was started by [`spawn`]).
+    /// Waits until the id maps are written (begun by [`spawn`]).
     ///
     /// # Errors
     /// What the helper said.
     pub fn write_maps(&mut self) -> Result<()> {
-        Ok(())
+        match self.maps.take() {
+            Some(maps) => maps.finish(),
+            None => Ok(()),
+        }
     }
 
-    /// Lets init go on: the maps are written and init is in its cgroup.
+    /// Lets init go on: the maps are written and init is in its cgroup. Calls [`Init::write_maps`] if
+    /// that has not been done.
     ///
     /// # Errors
-    /// Init is gone.
+    /// Init failed before; its own report.
     pub fn begin(&mut self) -> Result<()> {
-        Ok(())
+        self.write_maps()?;
+        self.tell(Tag::Begin)
     }
 
     /// The `/dev/fuse` descriptor (Root::Fuse): serve it at once, init is already using the mount.
@@ -117,7 +198,7 @@ impl Init {
     /// # Errors
     /// Init failed before; its own report.
     pub fn recv_fuse(&mut self) -> Result<OwnedFd> {
-        Err(failed("not built yet").into())
+        self.descriptor(Tag::Fuse, "the root file system's descriptor")
     }
 
     /// The pty master (terminal).
@@ -125,15 +206,15 @@ impl Init {
     /// # Errors
     /// As [`Init::recv_fuse`].
     pub fn recv_pty(&mut self) -> Result<OwnedFd> {
-        Err(failed("not built yet").into())
+        self.descriptor(Tag::Pty, "the terminal")
     }
 
-    /// The seccomp listener (`emulate_ids`, or a profile with SCMP_ACT_NOTIFY).
+    /// The seccomp listener (`emulate_ids`, or a profile with SCMP_ACT_NOTIFY). Comes after the release: serve it at once.
     ///
     /// # Errors
     /// As [`Init::recv_fuse`].
     pub fn recv_listener(&mut self) -> Result<OwnedFd> {
-        Err(failed("not built yet").into())
+        self.descriptor(Tag::Listener, "the seccomp listener")
     }
 
     /// Waits until init is set up and waits for [`Init::release`] (`wait_release` only).
@@ -141,22 +222,84 @@ impl Init {
     /// # Errors
     /// As [`Init::recv_fuse`].
     pub fn wait_ready(&mut self) -> Result<()> {
-        Ok(())
+        self.expect(Tag::Ready, "init's report").map(drop)
     }
 
     /// Lets init execute the command (`wait_release` only).
     ///
     /// # Errors
-    /// Init is gone.
+    /// Init failed before; its own report.
     pub fn release(&mut self) -> Result<()> {
-        Ok(())
+        self.tell(Tag::Release)
     }
 
-    /// Waits until the command has been executed.
+    /// Waits until the command has been executed. Init killed before that looks the same: its exit status tells.
     ///
     /// # Errors
     /// A fault: 127 command not found, 126 not executable, 125 a set-up step failed.
     pub fn wait_exec(&mut self) -> Result<()> {
+        while self.receive()? {}
         Ok(())
     }
+
+    /// Kills and reaps init, for a start that is given up.
+    pub fn kill(&mut self) {
+        // Both fail only if that has happened already.
+        let _ = pidfd_send_signal(&self.pidfd, Some(Signal::SIGKILL));
+        let _ = waitpid(self.pid, None);
+    }
+
+    /// Sends to init; if it is gone its own report says why.
+    fn tell(&mut self, tag: Tag) -> Result<()> {
+        match control::send(&self.control, tag, None) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                while self.receive()? {}
+                Err(anyhow::Error::new(e).context(failed("the container's init ended early")))
+            }
+        }
+    }
+
+    /// Takes one message in; false at the end.
+    fn receive(&mut self) -> Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        match control::receive(&self.control) {
+            Ok(Some(message)) => {
+                self.early.push((message.tag, message.fd));
+                Ok(true)
+            }
+            Ok(None) => {
+                self.ended = true;
+                Ok(false)
+            }
+            Err(e) => {
+                self.ended = true;
+                Err(e)
+            }
+        }
+    }
+
+    /// Waits for a message of this kind; others are kept.
+    fn expect(&mut self, tag: Tag, what: &str) -> Result<Option<OwnedFd>> {
+        loop {
+            if let Some(at) = self.early.iter().position(|(t, _)| *t == tag) {
+                return Ok(self.early.remove(at).1);
+            }
+            if !self.receive()? {
+                return Err(early_end(what).into());
+            }
+        }
+    }
+
+    fn descriptor(&mut self, tag: Tag, what: &str) -> Result<OwnedFd> {
+        self.expect(tag, what)?
+            .ok_or_else(|| early_end(what).into())
+    }
+}
+
+/// Init did not send what the plan says it sends.
+fn early_end(what: &str) -> Fault {
+    failed(format!("the container's init ended before it sent {what}"))
 }

@@ -89,6 +89,20 @@ fn rights(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
         .collect()
 }
 
+/// A close-on-exec copy of `fd` whose number is at least `lowest`.
+///
+/// # Errors
+/// `EMFILE`.
+pub fn duplicate_from(fd: impl AsFd, lowest: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a live descriptor and an integer.
+    let r = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
+    if r < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(r) })
+}
+
 /// Makes `fds` the descriptors `0, 1, 2, …`, open across exec, whatever was there before.
 ///
 /// # Errors
@@ -98,15 +112,8 @@ pub fn number_from_zero(fds: Vec<OwnedFd>) -> io::Result<()> {
     // First all out of the way of the numbers to be filled.
     let mut high = Vec::with_capacity(fds.len());
     for fd in fds {
-        // SAFETY: a live descriptor; the copy is checked and ours alone.
-        let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
-        if r < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // An original below `count` is replaced in a moment: closing it now is the same.
-        drop(fd);
-        // SAFETY: as above.
-        high.push(unsafe { OwnedFd::from_raw_fd(r) });
+        // The original is closed; if its number is below `count` it would be replaced in a moment anyway.
+        high.push(duplicate_from(&fd, count)?);
     }
     for (number, fd) in high.iter().enumerate() {
         // SAFETY: dup2 onto a number that this function is asked to replace.

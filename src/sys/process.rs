@@ -261,3 +261,13 @@ fn check(r: libc::c_long) -> io::Result<libc::c_long> {
         Ok(r)
     }
 }
+
+/// Sets the NIS domain name of this UTS namespace (setdomainname(2)).
+///
+/// # Errors
+/// `EINVAL`: too long.
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: a pointer to that many bytes.
+    let r = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    check(r.into()).map(drop)
+}

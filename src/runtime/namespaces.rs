@@ -1,0 +1,110 @@
+//! Which namespaces init is cloned into: the one place that decides it.
+//!
+//! A namespace without a path in the spec is made by clone3, all at once; one with a path is joined by init
+//! (its user namespace must own it, or be its descendant's… so today: namespaces of the same mapping). The user and
+//! mount namespaces are always new. The cgroup namespace is unshared by init after *begin*: its root
+//! is then the cgroup that the supervisor has meanwhile put init into.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::{Result, failed};
+
+/// The decision.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    /// New ones, for clone3.
+    clone: CloneFlags,
+    /// A new cgroup namespace after *begin*.
+    cgroup: bool,
+    /// Existing ones to join.
+    join: Vec<(OwnedFd, CloneFlags)>,
+}
+
+impl Namespaces {
+    /// Decides from `linux.namespaces`.
+    ///
+    /// # Errors
+    /// A path cannot be opened, or is given for a kind that cannot be joined.
+    pub(super) fn of(spec: &Spec) -> Result<Namespaces> {
+        let mut decided = Namespaces {
+            clone: CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+            cgroup: false,
+            join: vec![],
+        };
+        let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        for namespace in listed.into_iter().flatten() {
+            let flag = flag(namespace.typ());
+            match namespace.path() {
+                None if flag == CloneFlags::CLONE_NEWCGROUP => decided.cgroup = true,
+                None => decided.clone |= flag,
+                Some(path) => decided.join.push((joinable(path, flag)?, flag)),
+            }
+        }
+        Ok(decided)
+    }
+
+    /// Flags for clone3.
+    pub(super) fn clone_flags(&self) -> u64 {
+        self.clone.bits() as u64
+    }
+
+    /// Whether init has its own namespace of this kind (made for it, not joined).
+    pub(super) fn owns(&self, kind: CloneFlags) -> bool {
+        self.clone.contains(kind) || (self.cgroup && kind == CloneFlags::CLONE_NEWCGROUP)
+    }
+
+    /// The descriptors init needs.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.join.iter().map(|(fd, _)| fd)
+    }
+
+    /// In init, after *begin*: joins and unshares the rest.
+    ///
+    /// # Errors
+    /// `EPERM`: the namespace to join belongs to another user namespace.
+    pub(super) fn enter(&self) -> Result<()> {
+        for (fd, flag) in &self.join {
+            setns(fd, *flag).with_context(|| format!("joining a namespace ({flag:?})"))?;
+        }
+        if self.cgroup {
+            unshare(CloneFlags::CLONE_NEWCGROUP).context("making a cgroup namespace")?;
+        }
+        Ok(())
+    }
+}
+
+/// The clone flag of a kind of namespace.
+fn flag(kind: LinuxNamespaceType) -> CloneFlags {
+    match kind {
+        LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
+        LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
+        LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
+        // No CLONE_ flag of clone3 in nix: refused where it is joined, ignored where new.
+        LinuxNamespaceType::Time => CloneFlags::empty(),
+    }
+}
+
+/// Opens a namespace to join.
+fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
+    let fixed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    if flag.is_empty() || fixed.intersects(flag) {
+        return Err(failed(format!(
+            "joining the namespace {}: this kind cannot be shared yet",
+            path.display()
+        ))
+        .into());
+    }
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("opening the namespace {}", path.display()))
+}

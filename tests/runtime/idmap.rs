@@ -1,0 +1,3 @@
+//! The helper.
+use crate::Case;
+pub(crate) const CASES: &[Case] = &[];

@@ -1,0 +1,3 @@
+//! THREATS.
+use crate::Case;
+pub(crate) const CASES: &[Case] = &[];
