@@ -19,7 +19,11 @@ pub mod format;
 pub mod human;
 
 mod generate;
+mod images;
 mod mount_cow;
+mod progress;
+mod pull;
+mod rmi;
 mod version;
 
 use crate::error::{self, Kind, Result};
@@ -43,6 +47,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     MountCow(mount_cow::Args),
+    Images(images::Args),
+    Pull(pull::Args),
+    Rmi(rmi::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -51,6 +58,9 @@ enum Command {
 fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::MountCow(args) => mount_cow::run(args),
+        Command::Images(args) => images::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Rmi(args) => rmi::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),
     }

@@ -122,7 +122,7 @@ impl Repository {
                 &[("accept", ACCEPT.join(", "))],
                 &[StatusCode::OK],
             )
-            .with_context(|| format!("fetching the manifest of {}", self.reference))?;
+            .context("fetching its manifest")?;
         let header = |name: &str| {
             let value = response.headers().get(name)?.to_str().ok()?;
             Some(value.to_owned())
@@ -131,7 +131,7 @@ impl Repository {
         let told = header("docker-content-digest");
         let bytes = self
             .small(response, MANIFEST_LIMIT)
-            .with_context(|| format!("fetching the manifest of {}", self.reference))?;
+            .context("fetching its manifest")?;
         // By tag there is nothing else to verify against; a registry that tells the digest must tell the truth.
         let expected = match (digest, told) {
             (Some(digest), _) => Some(digest.clone()),
@@ -158,7 +158,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::manifest`].
     pub fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
-        let act = || format!("fetching blob {} of {}", blob.digest, self.reference);
+        let act = || format!("fetching blob {}", blob.digest);
         let response = self
             .get(&format!("blobs/{}", blob.digest), &[], &[StatusCode::OK])
             .with_context(act)?;

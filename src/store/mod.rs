@@ -8,11 +8,21 @@
 //! |---|---|
 //! | `dirs.rs` | layout, XDG, versions |
 //! | `files.rs` | atomic files, private directories, locks, JSON |
-//! | `images.rs` | image records: find, list |
+//! | `work.rs` | a process's temporary directory; clearing those of dead processes |
+//! | `images.rs` | image records: find, list, load |
 //! | `tags.rs` | names |
-//! | `pull.rs`, `sources.rs` | from a registry, a layout or an archive into the store |
-//! | `gc.rs` | removal, and clearing what dead processes left |
+//! | `sources.rs` | registries, layouts and archives behind one trait |
+//! | `pull.rs`, `fetch.rs` | from a source into the store: the image, its layers |
+//! | `gc.rs` | removal and collection |
 //! | `tarball.rs`, `packs.rs`, `layers.rs` | a layer's tar into packs and index; indexes merged |
+
+mod fetch;
+mod gc;
+mod images;
+mod pull;
+mod sources;
+mod tags;
+mod work;
 
 pub mod dirs;
 pub mod files;
@@ -21,8 +31,13 @@ pub mod packs;
 pub mod tarball;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Result;
+use crate::image::registry::Notice;
+
+pub use images::short;
+pub use sources::Spec;
 
 /// The store of the calling user.
 #[derive(Debug, Clone)]
@@ -37,8 +52,10 @@ impl Store {
     /// # Errors
     /// No home directory, not writable, another layout version, or a runtime directory that is not private.
     pub fn open() -> Result<Store> {
+        let data = dirs::open_data()?;
+        work::sweep(&data.join("tmp"));
         Ok(Store {
-            data: dirs::open_data()?,
+            data,
             runtime: dirs::open_runtime()?,
         })
     }
@@ -92,20 +109,26 @@ impl Store {
         self.data.join("locks")
     }
 
-    /// Every image, newest first.
+    pub(crate) fn tmp_dir(&self) -> PathBuf {
+        self.data.join("tmp")
+    }
+
+    /// Every image with all its names, newest first.
     ///
     /// # Errors
     /// The records cannot be read.
     pub fn images(&self) -> Result<Vec<Image>> {
-        Ok(Vec::new())
+        self.collect_if_due();
+        self.list_images()
     }
 
-    /// The image that `name` means: a reference (short names as podman) or a prefix of an id.
+    /// The image that `name` means: a reference (short names as podman) or a prefix of an id. Its `names` are the one
+    /// found, or all of them when it was found by id.
     ///
     /// # Errors
-    /// A malformed name, an ambiguous prefix, or a damaged record.
-    pub fn find_image(&self, _name: &str) -> Result<Option<Image>> {
-        Ok(None)
+    /// A malformed name, an ambiguous prefix, or a damaged image.
+    pub fn find_image(&self, name: &str) -> Result<Option<Image>> {
+        self.find(name)
     }
 
     /// Brings `name` into the store as `options.policy` says and returns it.
@@ -115,27 +138,24 @@ impl Store {
     pub fn pull(
         &self,
         name: &str,
-        _options: &PullOptions,
-        _progress: &dyn Progress,
+        options: &PullOptions,
+        progress: &dyn Progress,
     ) -> Result<Image> {
-        Err(crate::error::failed(format!("pulling {name}: not built yet")).into())
+        self.bring(name, options, progress)
     }
 
-    /// Removes a name, and the image with its last name. `in_use` says which containers use an image id.
+    /// Removes a name, and with its last name the image. Named by id, an image with several names is removed only with `force`.
+    /// `in_use` says which containers use an image id; such an image stays (`rmi -f` removes the containers first).
     ///
     /// # Errors
-    /// No such image, or (kind `Conflict`) it is in use or has several names and `force` is not given.
+    /// No such image, or (kind `Conflict`) it is in use or has several names.
     pub fn remove_image(
         &self,
         name: &str,
-        _force: bool,
-        _in_use: &dyn Fn(&str) -> Vec<String>,
+        force: bool,
+        in_use: &dyn Fn(&str) -> Vec<String>,
     ) -> Result<Vec<Removed>> {
-        Err(crate::error::Fault::new(
-            crate::error::Kind::NoSuchObject,
-            format!("{name}: image not known"),
-        )
-        .into())
+        self.remove(name, force, in_use)
     }
 }
 
@@ -172,6 +192,29 @@ pub struct PullOptions {
 pub trait Progress: Sync {
     /// A line worth showing (`Trying to pull …`).
     fn message(&self, text: &str);
+
+    /// Something happened to the layer whose blob has this digest.
+    fn layer(&self, _digest: &str, _event: LayerEvent) {}
+
+    /// Where downloads say that they have to try again.
+    fn notice(&self) -> Notice {
+        Arc::new(|text| log::info!("{text}"))
+    }
+}
+
+/// The life of a layer during a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerEvent {
+    /// Another process is fetching it.
+    Waiting,
+    /// Its download begins: bytes of the blob.
+    Started(u64),
+    /// Bytes of the blob so far.
+    Bytes(u64),
+    /// It is in the store.
+    Done,
+    /// It was in the store already.
+    Present,
 }
 
 /// A [`Progress`] that shows nothing.
@@ -198,8 +241,10 @@ pub struct Image {
     pub id: String,
     /// Digest of its manifest, `sha256:…`.
     pub digest: String,
-    /// Every name of it, `docker.io/library/alpine:latest`.
+    /// Names, `docker.io/library/alpine:latest`; see [`Store::find_image`] and [`Store::images`] for which.
     pub names: Vec<String>,
+    /// `docker.io/library/alpine@sha256:…`, for the same names.
+    pub repo_digests: Vec<String>,
     /// Its config, verified against `id`.
     pub config: oci_spec::image::ImageConfiguration,
     /// Its merged index, for `cow::Lower::Image`.
@@ -210,6 +255,10 @@ pub struct Image {
     pub created: Option<jiff::Timestamp>,
     /// `amd64`, `arm64` …
     pub architecture: String,
+    /// `v7` and the like.
+    pub variant: Option<String>,
     /// `linux`.
     pub os: String,
+    /// Diff ids of its layers, lowest first.
+    pub layers: Vec<String>,
 }

@@ -1,0 +1,55 @@
+//! `rless rmi`.
+
+use super::{complain, format, object_exit_code};
+use crate::error::{self, Kind, Result, usage};
+use crate::store::{Removed, Store};
+
+/// Remove images, or names of images.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Names or ids
+    #[arg(value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Remove every image
+    #[arg(short, long, conflicts_with = "images")]
+    all: bool,
+    /// Remove all names of an image given by id, and the containers that use it
+    #[arg(short, long)]
+    force: bool,
+    /// An image that does not exist is no error
+    #[arg(short, long)]
+    ignore: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    if args.images.is_empty() && !args.all {
+        return Err(usage("rmi needs an image")
+            .hint("`rless rmi IMAGE`, or `rless rmi --all`.")
+            .into());
+    }
+    let store = Store::open()?;
+    let names = if args.all {
+        store.images()?.into_iter().map(|i| i.id).collect()
+    } else {
+        args.images.clone()
+    };
+    let mut code = 0;
+    for name in &names {
+        match store.remove_image(name, args.force || args.all, &|_id| Vec::new()) {
+            Ok(removed) => format::print(&removed.iter().map(line).collect::<String>())?,
+            Err(e) if args.ignore && error::kind(&e) == Kind::NoSuchObject => {}
+            Err(e) => {
+                complain(&e);
+                code = object_exit_code(error::kind(&e));
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn line(removed: &Removed) -> String {
+    match removed {
+        Removed::Untagged(name) => format!("Untagged: {name}\n"),
+        Removed::Deleted(id) => format!("Deleted: {id}\n"),
+    }
+}
