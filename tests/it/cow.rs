@@ -1,0 +1,267 @@
+//! The copy-on-write file system beside the kernel's: the same random operations on both, every
+//! answer and the resulting trees compared.
+//!
+//! The outer test starts this binary again inside a user and mount namespace of the test user; the
+//! inner one mounts with `rless mount-cow`. One seed: `RLESS_COW_SEED`; operations a seed:
+//! `RLESS_COW_OPS`; `RLESS_COW_KILLS=1` also kills the server and remounts now and then.
+
+mod ops;
+
+use crate::harness::{Sandbox, note_skip, prepared};
+use ops::{Actor, Op, Rng};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// Set for the inner process: the directory to work in.
+const INNER: &str = "RLESS_COW_INNER";
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Runs the inner test `name` in namespaces of the test user.
+fn enter(name: &str, vars: &[(&str, String)]) {
+    let Some(world) = prepared() else {
+        return note_skip("the world of tests/run is not there");
+    };
+    let sandbox = Sandbox::new(world);
+    let dir = sandbox.dir.join("cow");
+    sandbox.make_dir(&dir);
+    let exe = std::env::current_exe().unwrap();
+    let mut cmd = sandbox
+        .command("/usr/bin/unshare")
+        .args(["-U", "--map-root-user", "--map-auto", "-m"])
+        .arg(exe)
+        .args(["--exact", name, "--nocapture"])
+        .env(INNER, &dir)
+        .env("RLESS_BIN", sandbox.binary());
+    for (key, value) in vars {
+        cmd = cmd.env(key, value);
+    }
+    cmd.ok();
+}
+
+/// A mounted tree and the process that serves it.
+struct Mounted {
+    dir: PathBuf,
+    server: Option<Child>,
+}
+
+impl Mounted {
+    fn point(&self) -> PathBuf {
+        self.dir.join("mnt")
+    }
+
+    fn start(dir: &Path) -> Mounted {
+        let mut m = Mounted {
+            dir: dir.to_owned(),
+            server: None,
+        };
+        m.mount();
+        m
+    }
+
+    fn mount(&mut self) {
+        let point = self.point();
+        std::fs::create_dir_all(&point).unwrap();
+        let lower = self.dir.join("lower");
+        let mut cmd = Command::new(std::env::var_os("RLESS_BIN").unwrap());
+        cmd.arg("mount-cow");
+        match lower.join("image.idx") {
+            index if index.exists() => {
+                cmd.arg("--index")
+                    .arg(index)
+                    .arg("--packs")
+                    .arg(lower.join("packs"));
+            }
+            _ => {
+                cmd.arg("--lower").arg(&lower);
+            }
+        }
+        cmd.arg("--upper").arg(self.dir.join("upper")).arg(&point);
+        self.server = Some(cmd.spawn().unwrap());
+        crate::harness::wait_for("the mount", std::time::Duration::from_secs(20), || {
+            std::fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .lines()
+                .any(|l| l.contains(point.to_str().unwrap()) && l.contains("fuse.rless"))
+        });
+    }
+
+    /// An orderly end: everything must be there afterwards.
+    fn unmount(&mut self) {
+        nix::mount::umount(&self.point()).unwrap();
+        let status = self.server.take().unwrap().wait().unwrap();
+        assert!(status.success(), "server: {status}");
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = nix::mount::umount2(&self.point(), nix::mount::MntFlags::MNT_DETACH);
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// The lower tree's files, made below `dir`.
+fn populate(dir: &Path) {
+    let mut r = Rng::new(99);
+    let dirs = ["", "dir", "low1", "low1/dir", "low1/low2", "low1/low2/a"].map(|d| dir.join(d));
+    for dir in &dirs {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    for dir in &dirs {
+        for (name, len) in [("low2", 20_000), ("b", 5), ("c", 4096), ("e\u{e9}", 9000)] {
+            let path = dir.join(name);
+            if !path.exists() {
+                let bytes: Vec<u8> = (0..len).map(|_| r.below(256) as u8).collect();
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+    std::fs::hard_link(dir.join("b"), dir.join("low1/a")).unwrap();
+    std::os::unix::fs::symlink("low1/c", dir.join("a")).unwrap();
+}
+
+/// Ends with the trees of both compared.
+fn compare(ours: &Actor, theirs: &Actor, what: &str) {
+    let (a, b) = (ours.tree(), theirs.tree());
+    for (x, y) in a.iter().zip(&b) {
+        assert_eq!(x, y, "{what}: ours, then the kernel's");
+    }
+    assert_eq!(a.len(), b.len(), "{what}: number of entries");
+    assert_eq!(ours.xattrs(), theirs.xattrs(), "{what}: attributes");
+}
+
+/// Builds the lower (as an image if `image`) and its twin on the host's file system.
+fn prepare(dir: &Path, image: bool) -> PathBuf {
+    let twin = dir.join("twin");
+    populate(&twin);
+    let lower = dir.join("lower");
+    std::fs::create_dir_all(&lower).unwrap();
+    if image {
+        image_of(&twin, &lower);
+    } else {
+        populate(&lower);
+    }
+    twin
+}
+
+/// Ingests the directory as a one-layer image.
+fn image_of(tree: &Path, out: &Path) {
+    use rless::store::layers::{LayerDirs, build_image_index, ingest};
+    use sha2::Digest;
+    let tar = out.join("layer.tar");
+    let made = Command::new("tar")
+        .args(["--xattrs", "--format=pax", "-C"])
+        .arg(tree)
+        .arg("-cf")
+        .arg(&tar)
+        .arg(".")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let dirs = LayerDirs {
+        packs: out.join("packs"),
+        layer_indexes: out.join("layers"),
+        tmp: out.join("tmp"),
+    };
+    for d in [&dirs.packs, &dirs.layer_indexes, &dirs.tmp] {
+        std::fs::create_dir_all(d).unwrap();
+    }
+    let bytes = std::fs::read(&tar).unwrap();
+    let digest: String = sha2::Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let id = format!("sha256:{digest}");
+    ingest(&dirs, &id, &mut bytes.as_slice()).unwrap();
+    build_image_index(&dirs, &[id], &out.join("image.idx")).unwrap();
+}
+
+/// One seed: the same operations on both, compared step by step; now and then everything, and a
+/// remount in between.
+fn differential(dir: &Path, seed: u64, count: u64, image: bool) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let twin = prepare(dir, image);
+    let mut mounted = Mounted::start(dir);
+    let (mut ours, mut theirs) = (Actor::new(&mounted.point()), Actor::new(&twin));
+    let mut r = Rng::new(seed);
+    let mut log: Vec<Op> = Vec::new();
+    let mut worked = 0;
+    let mut known = Vec::new();
+    for i in 0..count {
+        if i % 40 == 0 {
+            known = theirs.paths();
+        }
+        let op = ops::make(&mut r, &known);
+        let (a, b) = (ours.act(&op), theirs.act(&op));
+        log.push(op.clone());
+        worked += u64::from(a.starts_with("ok"));
+        if a != b {
+            let from = log.len().saturating_sub(60);
+            for op in &log[from..] {
+                eprintln!("  {op:?}");
+            }
+            panic!("seed {seed}, operation {i}: {op:?}\n ours:   {a}\n kernel: {b}");
+        }
+        if i % 1000 == 999 {
+            compare(&ours, &theirs, &format!("seed {seed}, after {i}"));
+        }
+        if i % 2500 == 2499 {
+            ours.release();
+            theirs.release();
+            mounted.unmount();
+            mounted.mount();
+            compare(&ours, &theirs, &format!("seed {seed}, remounted after {i}"));
+        }
+    }
+    compare(&ours, &theirs, &format!("seed {seed}, at the end"));
+    let left = ours.tree().len();
+    eprintln!("seed {seed}: {worked} of {count} operations worked, {left} entries at the end");
+    assert!(
+        worked > count / 10 && left > 5,
+        "the operations hardly do anything"
+    );
+    ours.release();
+    mounted.unmount();
+}
+
+fn inner(image: bool) -> bool {
+    let Some(dir) = std::env::var_os(INNER) else {
+        return false;
+    };
+    let seed = number("RLESS_COW_SEED", 1);
+    let count = number("RLESS_COW_OPS", 10_000);
+    differential(Path::new(&dir), seed, count, image);
+    true
+}
+
+#[test]
+fn random_operations_over_an_image_answer_as_the_kernels_file_system() {
+    if !inner(true) {
+        enter(
+            "cow::random_operations_over_an_image_answer_as_the_kernels_file_system",
+            &[],
+        );
+    }
+}
+
+#[test]
+fn random_operations_over_a_host_directory_answer_as_the_kernels_file_system() {
+    if !inner(false) {
+        enter(
+            "cow::random_operations_over_a_host_directory_answer_as_the_kernels_file_system",
+            &[
+                ("RLESS_COW_SEED", "2".into()),
+                ("RLESS_COW_OPS", "5000".into()),
+            ],
+        );
+    }
+}
