@@ -27,4 +27,5 @@ pub mod mount;
 pub mod nsfs;
 pub mod process;
 pub mod seccomp;
+pub mod supervise;
 pub mod tty;

@@ -1,8 +1,7 @@
 //! `rless generate`: man pages and completions from the command-line definition.
 
-use super::Cli;
+use super::definition;
 use crate::error::{Result, ResultExt, failed};
-use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn man(dir: &Path) -> std::io::Result<()> {
-    let mut command = Cli::command();
+    let mut command = definition();
     command.build();
     page(&command, "rless", dir)?;
     pages(&command, "rless", dir)
@@ -65,7 +64,7 @@ fn completions(dir: &Path) -> std::io::Result<()> {
         (Shell::Fish, "rless.fish"),
     ] {
         let mut text = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "rless", &mut text);
+        clap_complete::generate(shell, &mut definition(), "rless", &mut text);
         std::fs::write(dir.join(name), text)?;
     }
     Ok(())

@@ -20,14 +20,23 @@ pub mod human;
 
 mod generate;
 mod images;
+mod info;
 mod mount_cow;
 mod progress;
+mod ps;
 mod pull;
+mod rm;
 mod rmi;
+mod run;
 mod version;
+mod volume;
 
+use crate::container::volumes;
 use crate::error::{self, Kind, Result};
-use clap::{Parser, Subcommand};
+use crate::trace;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs OCI containers as an ordinary user: no daemon, no root, no foreign-owned files.
@@ -50,6 +59,11 @@ enum Command {
     Images(images::Args),
     Pull(pull::Args),
     Rmi(rmi::Args),
+    Run(Box<run::Args>),
+    Ps(ps::Args),
+    Rm(rm::Args),
+    Volume(volume::Args),
+    Info(info::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -61,24 +75,63 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Images(args) => images::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Rmi(args) => rmi::run(&args),
+        Command::Run(args) => run::run(*args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Volume(args) => volume::run(&args),
+        Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),
     }
 }
 
-/// Parses the command line, runs the command and returns the exit code.
+/// The whole definition. Every switch also takes `=true` and `=false`, as docker's and podman's do.
+pub(crate) fn definition() -> clap::Command {
+    with_values(Cli::command())
+}
+
+fn with_values(command: clap::Command) -> clap::Command {
+    let switch = |arg: clap::Arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(BoolishValueParser::new())
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("BOOL")
+    };
+    // A flag given twice counts as given last, as it does there.
+    let command = command.args_override_self(true).mut_args(switch);
+    command.mut_subcommands(with_values)
+}
+
+/// Picks the role, parses the command line, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    trace::mark("main");
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name == volumes::ROLE) {
+        let path = words.next().unwrap_or_default();
+        return exit(volumes::delete_role(Path::new(&path)).map(|()| 0));
+    }
+    let matches = definition().try_get_matches();
+    let cli = match matches.and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
         Ok(cli) => cli,
         Err(e) => return usage_exit(&e),
     };
-    match dispatch(cli.command) {
-        Ok(code) => ExitCode::from(code),
-        Err(e) => {
-            complain(&e);
-            ExitCode::from(error::kind(&e).exit_code())
-        }
-    }
+    trace::mark("parsed");
+    exit(dispatch(cli.command))
+}
+
+fn exit(result: Result<u8>) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|e| {
+        complain(&e);
+        error::kind(&e).exit_code()
+    }))
 }
 
 /// Help and version are no errors; a wrong command line is 125, as docker's and podman's.
@@ -130,10 +183,54 @@ pub fn object_exit_code(kind: Kind) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn definition_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        let words = std::iter::once("rless").chain(line.iter().copied());
+        definition()
+            .try_get_matches_from(words)
+            .and_then(|mut m| Cli::from_arg_matches_mut(&mut m))
+    }
+
+    #[test]
+    fn run_reads_command_lines_as_docker_does() {
+        for line in [
+            &["run", "-it", "--rm", "alpine", "sh"][..],
+            &[
+                "run",
+                "-itd=false",
+                "-e=A=1",
+                "-eB=2",
+                "-p8080:80",
+                "--rm=false",
+                "x",
+            ],
+            &["run", "x", "-i", "--nosuch", "--", "-x"],
+            &[
+                "run",
+                "-v",
+                "/a:/b",
+                "--memory-swap=-1",
+                "--memory-swap",
+                "-1",
+                "--",
+                "x",
+                "y",
+            ],
+        ] {
+            assert!(parse(line).is_ok(), "{line:?}: {:?}", parse(line).err());
+        }
+        for line in [
+            &["run"][..],
+            &["run", "--nosuch", "x"],
+            &["run", "--rm=maybe", "x"],
+        ] {
+            let e = parse(line).expect_err("refused");
+            assert!(e.use_stderr(), "{line:?}");
+        }
     }
 }

@@ -1,1 +1,21 @@
-//! container
+//! A container's life: request -> spec -> supervisor; records, names, logs, attach.
+
+pub mod attach;
+pub mod env;
+pub mod host;
+pub mod image;
+pub mod info;
+pub mod list;
+pub mod mounts;
+pub mod names;
+pub mod protocol;
+pub mod record;
+pub mod remove;
+pub mod request;
+pub mod run;
+pub mod signal;
+pub mod spec;
+pub mod supervisor;
+pub mod terminal;
+pub mod user;
+pub mod volumes;

@@ -10,7 +10,8 @@
 //!
 //! A failure of any step is one message on the control socket. From *begin* on the process is not
 //! dumpable: its /proc/PID belongs to the host's root, so no process of the container reaches its memory,
-//! descriptors or binary.
+//! descriptors or binary. With [`Plan::wait_release`] that is so from the *release* on: until then
+//! pasta opens its namespaces through /proc/PID, and the container has no process yet.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -74,6 +75,11 @@ pub(super) fn run(plan: &Plan, prepared: &Prepared, control: OwnedFd) -> ! {
     exit_now(crate::error::kind(&error).exit_code().into())
 }
 
+/// Closes this process's /proc/PID to everyone but the host's root.
+fn close_process() -> Result<()> {
+    prctl::set_dumpable(false).context("closing the process to others")
+}
+
 impl Child<'_> {
     fn run(&mut self) -> Result<Infallible> {
         let own = own_binary();
@@ -84,6 +90,7 @@ impl Child<'_> {
         if self.plan.wait_release {
             control::send(&self.control, Tag::Ready, None).context("reporting")?;
             self.await_message(Tag::Release)?;
+            close_process()?;
         }
         self.execute(own)
     }
@@ -152,7 +159,9 @@ impl Child<'_> {
     fn build(&self, sources: Sources) -> Result<Option<OwnedFd>> {
         self.prepared.namespaces.enter()?;
         let owner = become_root(self.plan)?;
-        prctl::set_dumpable(false).context("closing the process to others")?;
+        if !self.plan.wait_release {
+            close_process()?;
+        }
         umask(Mode::empty());
         let site = Site {
             plan: self.plan,

@@ -1,0 +1,101 @@
+//! `rless rm`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{each, format, object_exit_code};
+use crate::container::record::{Containers, Record};
+use crate::container::remove::{How, remove};
+use crate::error::{self, Kind, Result, ResultExt, failed, usage};
+use crate::store::Store;
+
+/// Remove containers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Remove all containers
+    #[arg(short, long)]
+    all: bool,
+    /// Stop running containers first
+    #[arg(short, long)]
+    force: bool,
+    /// No such container is no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// Remove the last container that was made
+    #[arg(short, long)]
+    latest: bool,
+    /// Remove the containers' anonymous volumes, too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Seconds to wait for a container to stop before it is killed
+    #[arg(short, long, value_name = "SECONDS", default_value = "10")]
+    time: u16,
+    /// Read a container's id from a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+    /// Names, ids, or beginnings of ids
+    #[arg(value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    let store = Store::open()?;
+    let containers = Containers::of(&store);
+    let how = How {
+        force: args.force,
+        volumes: args.volumes,
+        patience: Duration::from_secs(u64::from(args.time)),
+    };
+    let gone = |record: &Record| -> Result<()> {
+        remove(&store, record, how)?;
+        format::print(&format!("{}\n", record.id))
+    };
+    let mut names = args.names.clone();
+    for path in &args.cidfile {
+        match std::fs::read_to_string(path) {
+            Ok(id) => names.push(id.trim().to_owned()),
+            Err(_) if args.ignore => {}
+            Err(e) => {
+                return Err(e)
+                    .fault(|| failed(format!("reading the container id from {}", path.display())));
+            }
+        }
+    }
+    if args.all || args.latest {
+        if !names.is_empty() {
+            return Err(usage("--all and --latest exclude names").into());
+        }
+        let mut records = containers.list()?;
+        if args.latest {
+            records.truncate(1);
+        }
+        let mut code = 0;
+        for record in &records {
+            if let Err(e) = gone(record) {
+                super::complain(&e);
+                code = object_exit_code(error::kind(&e));
+            }
+        }
+        return Ok(code);
+    }
+    if names.is_empty() && args.cidfile.is_empty() {
+        return Err(usage("rm needs the name or id of a container")
+            .hint("or --all, --latest")
+            .into());
+    }
+    Ok(each(names.iter().map(String::as_str), |name| {
+        let record = match containers.find(name) {
+            Err(e) if (args.ignore || args.force) && error::kind(&e) == Kind::NoSuchObject => {
+                return Ok(());
+            }
+            found => found?,
+        };
+        gone_as(&store, &record, how, name)
+    }))
+}
+
+/// Removes and prints what was typed, as podman does.
+fn gone_as(store: &Store, record: &Record, how: How, typed: &str) -> Result<()> {
+    remove(store, record, how)?;
+    format::print(&format!("{typed}\n"))
+}

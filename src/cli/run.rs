@@ -1,0 +1,416 @@
+//! `rless run`: its flags, and their translation into a request.
+//!
+//! Docker's and podman's command lines work as they are: short flags are bundled, values follow
+//! after a blank or `=`, a flag without a value is true and takes `=false`, and everything after the
+//! image belongs to the container's command.
+
+mod values;
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use super::{format, progress, pull, warn};
+use crate::container::env::{self, Setting};
+use crate::container::mounts;
+use crate::container::request::{Limits, Memory, Request, Security, Ulimit};
+use crate::container::run::{Outcome, run as run_container};
+use crate::error::{Result, usage};
+use crate::network::files::{AddHost, DnsOptions};
+use crate::network::{NetworkMode, PortMapping};
+use crate::store::Store;
+
+/// Run a command in a new container.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+#[command(override_usage = "rless run [OPTIONS] IMAGE [COMMAND [ARG...]]")]
+#[command(
+    after_help = "IMAGE is a reference (alpine, docker.io/library/debian:13, NAME@sha256:…), an image id, \
+    rootfs:/PATH (a host directory, read-only below the container's changes), oci:DIR, oci-archive:FILE or \
+    docker-archive:FILE. Exit codes: the command's own; 125 rless failed, 126 the command cannot be \
+    executed, 127 it was not found, 128+N it was ended by signal N."
+)]
+pub(crate) struct Args {
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    basics: Basics,
+    #[command(flatten)]
+    from: pull::From,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    net: Net,
+    #[command(flatten)]
+    rights: Rights,
+    #[command(flatten)]
+    bounds: Bounds,
+    /// Image, then the command and its arguments
+    #[arg(value_name = "IMAGE [COMMAND [ARG...]]", required = true, num_args = 1.., trailing_var_arg = true)]
+    rest: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Basics {
+    /// Keep standard input open and pass it to the container
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove the container when it has ended
+    #[arg(long)]
+    rm: bool,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Remove a container of the same name first
+    #[arg(long)]
+    replace: bool,
+    /// Set an environment variable; NAME alone takes the caller's value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Pass the caller's whole environment
+    #[arg(long)]
+    env_host: bool,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User and group inside: NAME|UID[:GROUP|GID]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// More groups of the user
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    group_add: Vec<String>,
+    /// Replace the image's entry point: a program, or a JSON list
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Run a small init as PID 1 that reaps processes and forwards signals
+    #[arg(long)]
+    init: bool,
+    /// Write the container's id to a file that must not exist
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Set an annotation of the runtime specification
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Pass signals on to the container
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set)]
+    sig_proxy: bool,
+    /// Keys that leave the container running
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Where output is logged: k8s-file or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// When to pull: always, missing, never, newer
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
+    pull: String,
+    /// No output while pulling
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Mount a host path or a named volume
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Mount a file system: type=bind|volume|tmpfs,source=…,target=…
+    #[arg(long, value_name = "SPEC")]
+    mount: Vec<String>,
+    /// Mount a tmpfs
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// With --read-only: writable tmpfs on /run, /tmp and /var/tmp
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set)]
+    read_only_tmpfs: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// IMAGE is a host directory, read-only below the container's changes
+    #[arg(long)]
+    rootfs: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Net {
+    /// Network: pasta[:OPTIONS], none, host
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<String>,
+    /// Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too
+    #[arg(short, long, value_name = "PORTS", value_delimiter = ',')]
+    publish: Vec<String>,
+    /// Host name of the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Add a line to /etc/hosts: HOST:IP
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// No /etc/hosts of ours
+    #[arg(long)]
+    no_hosts: bool,
+    /// Name server
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    dns: Vec<String>,
+    /// Search domain
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',')]
+    dns_search: Vec<String>,
+    /// Option of resolv.conf
+    #[arg(
+        long,
+        visible_alias = "dns-opt",
+        value_name = "OPTION",
+        value_delimiter = ','
+    )]
+    dns_option: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rights {
+    /// User namespace: host, keep-id[:uid=N,gid=N], nomap, auto[:size=N]
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
+    /// Map user ids: CONTAINER:HOST:COUNT
+    #[arg(long, value_name = "MAP", value_delimiter = ',')]
+    uidmap: Vec<String>,
+    /// Map group ids: CONTAINER:HOST:COUNT
+    #[arg(long, value_name = "MAP", value_delimiter = ',')]
+    gidmap: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_drop: Vec<String>,
+    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Every capability, no seccomp filter, nothing masked; never more than the caller has
+    #[arg(long)]
+    privileged: bool,
+    /// Set a namespaced kernel parameter
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Bounds {
+    /// Memory limit
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Memory and swap together; -1 unlimited
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Memory kept from being reclaimed
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// CPUs' worth of time
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<String>,
+    /// Share of CPU time against others, 1024 by default
+    #[arg(short, long, value_name = "SHARES")]
+    cpu_shares: Option<u64>,
+    /// CPUs to run on, as 0-3,5
+    #[arg(long, value_name = "CPUS")]
+    cpuset_cpus: Option<String>,
+    /// Most processes and threads; -1 unlimited
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// Resource limit: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+}
+
+pub(crate) fn run(args: Args) -> Result<u8> {
+    let request = request(args)?;
+    let store = Store::open()?;
+    let progress = progress::for_stderr(request.quiet);
+    match run_container(&store, &request, progress.as_ref())? {
+        Outcome::Exited(code, note) => {
+            if !note.is_empty() {
+                warn(&format!("rless: the container was {note}"));
+            }
+            Ok(code)
+        }
+        Outcome::NotStarted(code, report) => {
+            warn(&report);
+            Ok(code)
+        }
+        Outcome::Running(id) => {
+            if request.detach {
+                format::print(&format!("{id}\n"))?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn request(args: Args) -> Result<Request> {
+    let Args {
+        basics,
+        from,
+        files,
+        net,
+        rights,
+        bounds,
+        mut rest,
+        ..
+    } = args;
+    let command = rest.split_off(1);
+    let mut settings = Vec::new();
+    for file in &basics.env_file {
+        settings.extend(env::read_file(file)?);
+    }
+    for text in &basics.env {
+        settings.push(Setting::parse(text)?);
+    }
+    Ok(Request {
+        image: rest.remove(0),
+        rootfs: files.rootfs,
+        command,
+        entrypoint: basics
+            .entrypoint
+            .as_deref()
+            .map(values::entrypoint)
+            .transpose()?,
+        name: basics.name,
+        replace: basics.replace,
+        env: settings,
+        env_host: basics.env_host,
+        workdir: basics.workdir,
+        user: basics.user,
+        group_add: basics.group_add,
+        hostname: net.hostname.clone(),
+        interactive: basics.interactive,
+        tty: basics.tty,
+        detach: basics.detach,
+        remove: basics.rm,
+        init: basics.init,
+        read_only: files.read_only,
+        read_only_tmpfs: files.read_only_tmpfs,
+        mounts: all_mounts(&files)?,
+        shm_size: files.shm_size.as_deref().map(values::size).transpose()?,
+        pull: from.options(basics.pull.parse()?),
+        quiet: basics.quiet,
+        network: net
+            .network
+            .as_deref()
+            .map_or(Ok(NetworkMode::default()), NetworkMode::parse)?,
+        ports: net
+            .publish
+            .iter()
+            .map(|p| PortMapping::parse(p))
+            .collect::<Result<_>>()?,
+        add_hosts: net
+            .add_host
+            .iter()
+            .map(|h| AddHost::parse(h))
+            .collect::<Result<_>>()?,
+        no_hosts: net.no_hosts,
+        dns: dns(net)?,
+        userns: values::userns(rights.userns.as_deref(), &rights.uidmap, &rights.gidmap)?,
+        sysctls: values::pairs("--sysctl", &rights.sysctl)?,
+        security: security(&rights)?,
+        ulimits: ulimits(&bounds.ulimit)?,
+        limits: limits(&bounds)?,
+        stop_signal: basics
+            .stop_signal
+            .as_deref()
+            .map(crate::container::signal::parse)
+            .transpose()?,
+        labels: values::labels(&basics.label)?,
+        annotations: values::pairs("--annotation", &basics.annotation)?,
+        cidfile: basics.cidfile,
+        sig_proxy: basics.sig_proxy,
+        detach_keys: basics.detach_keys,
+        no_log: no_log(basics.log_driver.as_deref())?,
+    })
+}
+
+fn all_mounts(files: &Files) -> Result<Vec<mounts::MountRequest>> {
+    let mut all = Vec::new();
+    for text in &files.volume {
+        all.push(mounts::volume(text)?);
+    }
+    for text in &files.mount {
+        all.push(mounts::mount(text)?);
+    }
+    for text in &files.tmpfs {
+        all.push(mounts::tmpfs(text)?);
+    }
+    Ok(all)
+}
+
+fn dns(net: Net) -> Result<DnsOptions> {
+    let address = |text: &String| {
+        let parsed = text.parse();
+        parsed.map_err(|_| usage(format!("--dns {text:?} is not an IP address")).into())
+    };
+    Ok(DnsOptions {
+        servers: net.dns.iter().map(address).collect::<Result<_>>()?,
+        search: net.dns_search,
+        options: net.dns_option,
+    })
+}
+
+fn security(rights: &Rights) -> Result<Security> {
+    let mut security = Security {
+        cap_add: rights.cap_add.clone(),
+        cap_drop: rights.cap_drop.clone(),
+        privileged: rights.privileged,
+        ..Security::default()
+    };
+    for option in &rights.security_opt {
+        values::security_opt(&mut security, option)?;
+    }
+    Ok(security)
+}
+
+fn ulimits(list: &[String]) -> Result<Vec<Ulimit>> {
+    let wanted = list.iter().filter(|text| *text != "host");
+    wanted.map(|text| values::ulimit(text)).collect()
+}
+
+fn limits(bounds: &Bounds) -> Result<Limits> {
+    let size = |text: &Option<String>| text.as_deref().map(values::signed_size).transpose();
+    let memory = Memory {
+        limit: size(&bounds.memory)?,
+        swap: size(&bounds.memory_swap)?,
+        reservation: size(&bounds.memory_reservation)?,
+    };
+    values::check_memory(&memory)?;
+    Ok(Limits {
+        memory,
+        cpus: bounds.cpus.as_deref().map(values::cpus).transpose()?,
+        cpu_shares: bounds.cpu_shares.filter(|n| *n > 0),
+        cpuset_cpus: bounds.cpuset_cpus.clone(),
+        pids: bounds.pids_limit,
+    })
+}
+
+fn no_log(driver: Option<&str>) -> Result<bool> {
+    match driver {
+        None | Some("k8s-file" | "json-file") => Ok(false),
+        Some("none") => Ok(true),
+        Some(other) => Err(usage(format!("--log-driver {other:?} is not there yet"))
+            .hint("one of k8s-file, none")
+            .into()),
+    }
+}

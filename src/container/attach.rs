@@ -1,0 +1,440 @@
+//! A client of a container: the caller's terminal and standard streams on one side, the attach
+//! protocol on the other.
+//!
+//! With a terminal the caller's is raw and every key is the container's, the detach keys excepted.
+//! Without one the client behaves as a local program would: it stops on Ctrl-Z, its output may be
+//! slow or closed, and signals it gets go to the container (`--sig-proxy`).
+//!
+//! The loop never blocks in a read or write that could hold up a signal: output is written in
+//! pieces that poll(2) has promised room for.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{MsgFlags, recv, send};
+use nix::unistd::{read, write};
+
+use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
+use super::terminal::{self, DetachKeys, Raw};
+use crate::error::{Result, failed};
+use crate::trace;
+
+/// How to attach.
+#[derive(Debug)]
+pub struct Attach {
+    /// The container has a terminal.
+    pub tty: bool,
+    /// Standard input goes to it.
+    pub input: bool,
+    /// Signals go to it.
+    pub sig_proxy: bool,
+    /// Keys that leave it.
+    pub keys: DetachKeys,
+}
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The container ended with this code; the text is for the user.
+    Exited(i32, String),
+    /// It did not start; the report is the supervisor's.
+    NotStarted(u8, String),
+    /// The user left it running.
+    Detached,
+}
+
+/// Waits until the container has started (for `-d`).
+///
+/// # Errors
+/// The supervisor died.
+pub fn wait_started(socket: &OwnedFd) -> Result<Ended> {
+    let mut buffer = [0; FRAME];
+    loop {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            Ok(n) if n > 0 => match Frame::decode(&buffer[..n]) {
+                Some(Frame::Started) => return Ok(Ended::Detached),
+                Some(Frame::Error { code, text }) => {
+                    return Ok(Ended::NotStarted(code, text.into()));
+                }
+                Some(Frame::Exit { code, note }) => return Ok(Ended::Exited(code, note.into())),
+                _ => {}
+            },
+            _ => return Err(supervisor_died()),
+        }
+    }
+}
+
+fn supervisor_died() -> anyhow::Error {
+    failed("the container's supervisor died")
+        .hint("the container died with it; `rless ps -a` shows what is known")
+        .into()
+}
+
+/// Relays between the caller and the container until one of them is done.
+///
+/// # Errors
+/// The supervisor died, or the caller's terminal is gone.
+pub fn attach(socket: OwnedFd, how: Attach) -> Result<Ended> {
+    let raw = if how.tty && how.input && io::stdin().is_terminal() {
+        Some(Raw::enter().context("setting the terminal to raw mode")?)
+    } else {
+        None
+    };
+    let mut client = Client {
+        signals: signals(how.sig_proxy, raw.is_some())?,
+        reading: how.input,
+        window: STDIN_WINDOW,
+        socket,
+        raw,
+        how,
+        out: Out::new(Standard::Out(io::stdout())),
+        err: Out::new(Standard::Err(io::stderr())),
+        ended: None,
+    };
+    client.send_size();
+    let result = client.run();
+    drop(client); // the terminal is itself again before anything is printed
+    trace::mark("client done");
+    result
+}
+
+/// Signals the client takes itself or hands on; all others act on it as on any program.
+fn signals(proxy: bool, raw: bool) -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGWINCH);
+    if raw {
+        set.add(Signal::SIGTSTP);
+        set.add(Signal::SIGCONT);
+    }
+    if proxy {
+        for signal in Signal::iterator() {
+            if !not_proxied(signal) {
+                set.add(signal);
+            }
+        }
+    } else if raw {
+        // Whatever ends the client must not leave the terminal raw.
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+        ] {
+            set.add(signal);
+        }
+    }
+    set.thread_block().context("blocking signals")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).context("making a signal descriptor")
+}
+
+/// Job control, faults of the client itself, and what cannot be caught.
+fn not_proxied(signal: Signal) -> bool {
+    use Signal as S;
+    matches!(
+        signal,
+        S::SIGKILL
+            | S::SIGSTOP
+            | S::SIGCHLD
+            | S::SIGPIPE
+            | S::SIGTSTP
+            | S::SIGTTIN
+            | S::SIGTTOU
+            | S::SIGCONT
+            | S::SIGSEGV
+            | S::SIGBUS
+            | S::SIGFPE
+            | S::SIGILL
+            | S::SIGTRAP
+            | S::SIGABRT
+            | S::SIGSYS
+            | S::SIGURG
+            | S::SIGWINCH
+    )
+}
+
+/// One of the caller's output streams.
+#[derive(Debug)]
+struct Out {
+    stream: Standard,
+    queue: VecDeque<u8>,
+    /// Most bytes of one write that poll(2) has promised room for.
+    piece: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Standard {
+    Out(io::Stdout),
+    Err(io::Stderr),
+}
+
+impl Out {
+    fn new(stream: Standard) -> Out {
+        let mut out = Out {
+            stream,
+            queue: VecDeque::new(),
+            piece: 4096,
+            closed: false,
+        };
+        let stat = nix::sys::stat::fstat(out.fd());
+        if stat.is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG) {
+            out.piece = CHUNK;
+        }
+        out
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Standard::Out(s) => s.as_fd(),
+            Standard::Err(s) => s.as_fd(),
+        }
+    }
+
+    fn number(&self) -> u8 {
+        match self.stream {
+            Standard::Out(_) => 1,
+            Standard::Err(_) => 2,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.queue.extend(bytes);
+        }
+    }
+
+    /// Writes one piece; true when the reader has gone.
+    fn write(&mut self) -> bool {
+        let (front, _) = self.queue.as_slices();
+        let piece = &front[..front.len().min(self.piece)];
+        match write(self.fd(), piece) {
+            Ok(n) => drop(self.queue.drain(..n)),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => {
+                self.queue.clear();
+                self.closed = true;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Output that waits to be written, beyond which no more is read from the supervisor.
+const ENOUGH: usize = 4 * CHUNK;
+
+#[derive(Debug)]
+struct Client {
+    socket: OwnedFd,
+    signals: SignalFd,
+    raw: Option<Raw>,
+    how: Attach,
+    /// Standard input is read.
+    reading: bool,
+    /// Bytes of input that may be sent before the next acknowledgement.
+    window: usize,
+    out: Out,
+    err: Out,
+    /// What ended it, to be returned once all output is written.
+    ended: Option<Ended>,
+}
+
+impl Client {
+    fn run(&mut self) -> Result<Ended> {
+        loop {
+            let idle = self.out.queue.is_empty() && self.err.queue.is_empty();
+            if let Some(ended) = self.ended.take_if(|_| idle) {
+                return Ok(ended);
+            }
+            let [socket, signals, stdin, stdout, stderr] = self.wait()?;
+            if !signals.is_empty() {
+                self.take_signals();
+            }
+            for (ready, errors) in [(stdout, false), (stderr, true)] {
+                let out = if errors { &mut self.err } else { &mut self.out };
+                if !ready.is_empty() && out.write() {
+                    let frame = Frame::OutputClosed(out.number());
+                    self.send(&frame);
+                }
+            }
+            if !stdin.is_empty() && self.read_input() {
+                self.send(&Frame::Detach);
+                return Ok(Ended::Detached);
+            }
+            if !socket.is_empty() {
+                self.receive()?;
+            }
+        }
+    }
+
+    /// What is ready of: socket, signals, standard input, output, error.
+    fn wait(&self) -> Result<[PollFlags; 5]> {
+        let stdin = io::stdin();
+        let when = |condition: bool, flags| if condition { flags } else { PollFlags::empty() };
+        let room = self.out.queue.len() + self.err.queue.len() < ENOUGH && self.ended.is_none();
+        let read = self.reading && self.window >= CHUNK && self.ended.is_none();
+        let wanted = [
+            (self.socket.as_fd(), room, PollFlags::POLLIN),
+            (self.signals.as_fd(), true, PollFlags::POLLIN),
+            (stdin.as_fd(), read, PollFlags::POLLIN),
+            (
+                self.out.fd(),
+                !self.out.queue.is_empty(),
+                PollFlags::POLLOUT,
+            ),
+            (
+                self.err.fd(),
+                !self.err.queue.is_empty(),
+                PollFlags::POLLOUT,
+            ),
+        ];
+        let chosen: Vec<usize> = (0..5).filter(|i| wanted[*i].1).collect();
+        let fd = |i: &usize| PollFd::new(wanted[*i].0, when(wanted[*i].1, wanted[*i].2));
+        let mut fds: Vec<PollFd> = chosen.iter().map(fd).collect();
+        let mut ready = [PollFlags::empty(); 5];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => return Ok(ready),
+            result => result.context("waiting for the container")?,
+        };
+        for (i, fd) in chosen.iter().zip(&fds) {
+            ready[*i] = fd.revents().unwrap_or(PollFlags::empty());
+        }
+        Ok(ready)
+    }
+
+    fn send(&self, frame: &Frame<'_>) {
+        // A supervisor that is gone is noticed where frames are received.
+        let _ = send(
+            self.socket.as_raw_fd(),
+            &frame.encode(),
+            MsgFlags::MSG_NOSIGNAL,
+        );
+    }
+
+    fn send_size(&self) {
+        if let Some(size) = terminal::size().filter(|_| self.how.tty) {
+            self.send(&Frame::Resize {
+                rows: size.rows,
+                columns: size.columns,
+            });
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            match (Signal::try_from(number), &self.raw) {
+                (Ok(Signal::SIGWINCH), _) => self.send_size(),
+                (Ok(Signal::SIGTSTP), Some(raw)) => {
+                    raw.suspend();
+                    let _ = raise(Signal::SIGSTOP);
+                    let _ = raw.resume();
+                    self.send_size();
+                }
+                (Ok(Signal::SIGCONT), Some(raw)) => {
+                    let _ = raw.resume();
+                    self.send_size();
+                }
+                (Ok(signal), _) if !self.how.sig_proxy => {
+                    self.ended = Some(Ended::Exited(128 + signal as i32, String::new()));
+                }
+                (Ok(Signal::SIGHUP), _) => {
+                    // The terminal is gone; the container decides what that means to it.
+                    self.send(&Frame::Signal(libc::SIGHUP));
+                    if self.how.tty {
+                        self.send(&Frame::Detach);
+                        self.ended = Some(Ended::Detached);
+                    }
+                }
+                _ => self.send(&Frame::Signal(number)),
+            }
+        }
+    }
+
+    /// Reads standard input once; true when the user asked to detach.
+    fn read_input(&mut self) -> bool {
+        let mut buffer = [0; CHUNK];
+        let n = match read(io::stdin(), &mut buffer) {
+            Ok(n) => n,
+            Err(Errno::EINTR | Errno::EAGAIN) => return false,
+            Err(_) => 0,
+        };
+        if n == 0 {
+            self.reading = false;
+            self.send(&Frame::StdinEof);
+            return false;
+        }
+        if self.raw.is_none() {
+            self.window -= n;
+            self.send(&Frame::Stdin(&buffer[..n]));
+            return false;
+        }
+        let (typed, detach) = self.how.keys.feed(&buffer[..n]);
+        if !typed.is_empty() {
+            self.window = self.window.saturating_sub(typed.len());
+            self.send(&Frame::Stdin(&typed));
+        }
+        detach
+    }
+
+    fn receive(&mut self) -> Result<()> {
+        let mut buffer = [0; FRAME];
+        let n = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EINTR | Errno::EAGAIN) => return Ok(()),
+            Ok(0) | Err(_) => return Err(supervisor_died()),
+            Ok(n) => n,
+        };
+        match Frame::decode(&buffer[..n]) {
+            Some(Frame::Stdout(bytes)) => self.out.push(bytes),
+            Some(Frame::Stderr(bytes)) => self.err.push(bytes),
+            Some(Frame::StdinAck(n)) => self.window += n as usize,
+            Some(Frame::Notice(text)) if self.raw.is_some() => {
+                self.err.push(text.replace('\n', "\r\n").as_bytes());
+            }
+            Some(Frame::Notice(text)) => self.err.push(text.as_bytes()),
+            Some(Frame::Exit { code, note }) => {
+                self.ended = Some(Ended::Exited(code, note.to_owned()));
+            }
+            Some(Frame::Error { code, text }) => {
+                self.ended = Some(Ended::NotStarted(code, text.to_owned()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_control_stays_with_the_caller_and_the_rest_is_proxied() {
+        for signal in [
+            Signal::SIGTSTP,
+            Signal::SIGTTIN,
+            Signal::SIGCONT,
+            Signal::SIGPIPE,
+        ] {
+            assert!(not_proxied(signal), "{signal}");
+        }
+        for signal in [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGALRM,
+        ] {
+            assert!(!not_proxied(signal), "{signal}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The container's environment: what the image, the files and the flags say, in that order.
+
+use crate::error::{Result, ResultExt, failed, usage};
+use std::path::Path;
+
+/// `PATH` where the image has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One `-e` or env-file line: a value, or a name whose value is the caller's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Name, without `=`.
+    pub name: String,
+    /// `None`: taken from the caller's environment, and left out if not set there.
+    pub value: Option<String>,
+}
+
+impl Setting {
+    /// `NAME=VALUE` or `NAME`.
+    ///
+    /// # Errors
+    /// The name is empty.
+    pub fn parse(text: &str) -> Result<Setting> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() || name.contains('\0') {
+            return Err(usage(format!(
+                "invalid environment variable {text:?}: it has no name"
+            ))
+            .into());
+        }
+        Ok(Setting {
+            name: name.to_owned(),
+            value,
+        })
+    }
+}
+
+/// Reads an `--env-file`: a setting a line, `#` comments, no quoting, as docker.
+///
+/// # Errors
+/// The file cannot be read or a line has no name.
+pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
+    let text = std::fs::read_to_string(path)
+        .fault(|| failed(format!("reading the environment file {}", path.display())))?;
+    parse_file(&text).fault(|| usage(format!("environment file {}", path.display())))
+}
+
+fn parse_file(text: &str) -> Result<Vec<Setting>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().map(str::trim_start);
+    lines
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(Setting::parse)
+        .collect()
+}
+
+/// A list of `NAME=VALUE` in which each name is once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Env(Vec<(String, String)>);
+
+impl Env {
+    /// Sets `name`, in its old place if it has one.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Sets `name` unless it is set.
+    pub fn set_default(&mut self, name: &str, value: &str) {
+        if self.get(name).is_none() {
+            self.set(name, value);
+        }
+    }
+
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// An image's entries. One without `=` is left out: it must never mean a variable of the host.
+    pub fn set_image(&mut self, entries: &[String]) {
+        for entry in entries {
+            if let Some((name, value)) = entry.split_once('=').filter(|(n, _)| !n.is_empty()) {
+                self.set(name, value);
+            }
+        }
+    }
+
+    /// The user's settings; `host` gives the caller's own variables. `NAME*` takes every one
+    /// that begins so, as podman has it.
+    pub fn apply(
+        &mut self,
+        settings: &[Setting],
+        host: &dyn Fn(&str) -> Option<String>,
+        all: &[(String, String)],
+    ) {
+        for setting in settings {
+            match (&setting.value, setting.name.strip_suffix('*')) {
+                (Some(value), _) => self.set(&setting.name, value),
+                (None, Some(prefix)) => {
+                    for (name, value) in all.iter().filter(|(n, _)| n.starts_with(prefix)) {
+                        self.set(name, value);
+                    }
+                }
+                (None, None) => {
+                    if let Some(value) = host(&setting.name) {
+                        self.set(&setting.name, &value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `NAME=VALUE` strings.
+    #[must_use]
+    pub fn into_strings(self) -> Vec<String> {
+        self.0
+            .into_iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_as_docker_reads_it() {
+        let settings = parse_file("# c\nA=1\n\n  B=x # y\nC\nD=\"q\"\nE=\n").unwrap();
+        let show: Vec<String> = settings
+            .iter()
+            .map(|s| format!("{}:{}", s.name, s.value.as_deref().unwrap_or("-")))
+            .collect();
+        assert_eq!(show, ["A:1", "B:x # y", "C:-", "D:\"q\"", "E:"]);
+        assert!(parse_file("=x").is_err());
+    }
+
+    #[test]
+    fn later_settings_win_in_place_and_the_host_is_asked_by_name_only() {
+        let mut env = Env::default();
+        env.set_image(&[
+            "A=1".into(),
+            "B=2".into(),
+            "SECRET".into(),
+            "*".into(),
+            "=x".into(),
+        ]);
+        let host = |name: &str| (name == "H").then(|| "host".to_owned());
+        let all = [
+            ("LC_A".to_owned(), "1".to_owned()),
+            ("X".to_owned(), "2".to_owned()),
+        ];
+        let settings: Vec<_> = ["A=3", "H", "UNSET", "LC_*"]
+            .iter()
+            .map(|s| Setting::parse(s).unwrap())
+            .collect();
+        env.apply(&settings, &host, &all);
+        assert_eq!(env.into_strings(), ["A=3", "B=2", "H=host", "LC_A=1"]);
+    }
+}

@@ -1,0 +1,215 @@
+//! What a container's root comes from: an image of the store (pulled if need be) or a host directory.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::sys::wait::waitpid;
+use serde::{Deserialize, Serialize};
+
+use super::request::Request;
+use super::spec::ImageSays;
+use crate::cow::{IdView, Lower};
+use crate::error::{self, Fault, Kind, Result, ResultExt, failed, usage};
+use crate::runtime::idmap::{IdRange, Mapping};
+use crate::store::{Image, Progress, PullPolicy, Store};
+use crate::sys::supervise;
+
+/// A root file system to run over.
+#[derive(Debug)]
+pub struct Chosen {
+    /// As `ps` shows it.
+    pub name: String,
+    /// Image id; `None` for a host directory.
+    pub id: Option<String>,
+    /// Lower layer.
+    pub lower: Lower,
+    /// The image's configuration.
+    pub says: ImageSays,
+}
+
+/// Finds the request's image, pulling it if its policy says so.
+///
+/// # Errors
+/// No such image, a failed pull, an unreadable directory.
+pub fn resolve(
+    store: &Store,
+    request: &Request,
+    mapping: &Mapping,
+    progress: &dyn Progress,
+) -> Result<Chosen> {
+    let directory = match request.image.strip_prefix("rootfs:") {
+        Some(path) => Some(path),
+        None => request.rootfs.then_some(request.image.as_str()),
+    };
+    if let Some(path) = directory {
+        return host_directory(store, path, mapping);
+    }
+    let image = find_or_pull(store, request, progress)?;
+    Ok(Chosen {
+        name: shown_name(&image, &request.image),
+        lower: Lower::Image {
+            index: image.index.clone(),
+            packs: store.packs_dir(),
+        },
+        says: ImageSays::of(image.config.config().as_ref()),
+        id: Some(image.id),
+    })
+}
+
+fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Result<Chosen> {
+    let doing = || {
+        failed(format!(
+            "using the directory {path:?} as a root file system"
+        ))
+    };
+    if path.is_empty() {
+        return Err(usage("rootfs: names no directory")
+            .hint("as in rootfs:/ or rootfs:/srv/tree")
+            .into());
+    }
+    let root = fs::canonicalize(path).fault(doing)?;
+    if !root.is_dir() {
+        return Err(anyhow::anyhow!("it is not a directory")).fault(doing);
+    }
+    let real = |p: &Path| fs::canonicalize(p).unwrap_or_else(|_| p.to_owned());
+    let hide: Vec<PathBuf> = vec![real(store.data()), real(store.runtime())];
+    Ok(Chosen {
+        name: format!("rootfs:{}", root.display()),
+        id: None,
+        lower: Lower::HostDir {
+            root,
+            hide,
+            uids: view(&mapping.uids),
+            gids: view(&mapping.gids),
+        },
+        says: ImageSays::default(),
+    })
+}
+
+fn view(ranges: &[IdRange]) -> IdView {
+    IdView(
+        ranges
+            .iter()
+            .map(|r| (r.container, r.host, r.count))
+            .collect(),
+    )
+}
+
+/// The name under which the user asked for it, written out; else any name, else the short id.
+fn shown_name(image: &Image, asked: &str) -> String {
+    let full = |name: &&String| name.as_str() == asked || name.contains(asked);
+    let by_asked = image.names.iter().find(full).or(image.names.first());
+    by_asked
+        .cloned()
+        .unwrap_or_else(|| image.id.chars().take(12).collect())
+}
+
+fn find_or_pull(store: &Store, request: &Request, progress: &dyn Progress) -> Result<Image> {
+    let name = &request.image;
+    let policy = request.pull.policy;
+    // Another platform than the host's is the store's to tell: it knows what it has.
+    if matches!(policy, PullPolicy::Missing | PullPolicy::Never)
+        && request.pull.platform.is_none()
+        && let Some(image) = store.find_image(name)?
+    {
+        return Ok(image);
+    }
+    if policy == PullPolicy::Never && request.pull.platform.is_none() {
+        return Err(
+            Fault::new(Kind::NoSuchObject, format!("{name}: image not known"))
+                .hint(format!(
+                    "`rless pull {name}` fetches it; --pull=missing would have"
+                ))
+                .into(),
+        );
+    }
+    let id = in_child(|| Ok(store.pull(name, &request.pull, progress)?.id))?;
+    store
+        .find_image(&id)?
+        .with_context(|| format!("the image {name} was pulled and is gone again"))
+}
+
+/// What the child of [`in_child`] tells.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    done: Option<String>,
+    failed: Option<(u8, String)>,
+}
+
+/// Runs `act` in a child process, so that its threads and its memory are not the supervisor's.
+fn in_child(act: impl FnOnce() -> Result<String>) -> Result<String> {
+    let (read, write) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("making a pipe")?;
+    let Some(pid) = supervise::fork().context("forking for the pull")? else {
+        drop(read);
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+        tell(write, act());
+        std::process::exit(0);
+    };
+    drop(write);
+    let mut text = Vec::new();
+    let heard = fs::File::from(read).read_to_end(&mut text);
+    let _ = waitpid(pid, None);
+    heard.context("waiting for the pull")?;
+    let told: Told =
+        serde_json::from_slice(&text).map_err(|_| failed("the process that pulled was killed"))?;
+    match (told.done, told.failed) {
+        (Some(done), _) => Ok(done),
+        (None, Some((kind, report))) => Err(Fault::new(kind_of(kind), report).into()),
+        (None, None) => Err(failed("the pull told nothing").into()),
+    }
+}
+
+fn tell(pipe: OwnedFd, result: Result<String>) {
+    let told = match result {
+        Ok(done) => Told {
+            done: Some(done),
+            failed: None,
+        },
+        Err(e) => {
+            let report = error::report(&e);
+            let report = report.strip_prefix("rless: ").unwrap_or(&report).to_owned();
+            Told {
+                done: None,
+                failed: Some((kind_number(error::kind(&e)), report)),
+            }
+        }
+    };
+    let text = serde_json::to_vec(&told).unwrap_or_default();
+    // A parent that is gone needs no answer.
+    let _ = fs::File::from(pipe).write_all(&text);
+}
+
+const KINDS: [Kind; 4] = [
+    Kind::Failed,
+    Kind::Usage,
+    Kind::NoSuchObject,
+    Kind::Conflict,
+];
+
+fn kind_number(kind: Kind) -> u8 {
+    let at = KINDS.iter().position(|k| *k == kind);
+    at.and_then(|n| u8::try_from(n).ok()).unwrap_or(0)
+}
+
+fn kind_of(number: u8) -> Kind {
+    KINDS
+        .get(usize::from(number))
+        .copied()
+        .unwrap_or(Kind::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_survive_the_pipe() {
+        for kind in KINDS {
+            assert_eq!(kind_of(kind_number(kind)), kind);
+        }
+    }
+}

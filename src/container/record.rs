@@ -1,0 +1,614 @@
+//! Containers on disk: directories, records, names, liveness, and what clears a dead supervisor's.
+//!
+//! ```text
+//! containers/ID/record.json   what ps shows; replaced by rename
+//! containers/ID/config.json   the runtime-spec bundle's configuration
+//! containers/ID/lock          flock held by the supervisor for as long as it lives
+//! containers/ID/ctr.log       output, k8s-file format
+//! containers/ID/upper/        the copy-on-write file system's journal and data
+//! containers/ID/files/        hosts, resolv.conf, hostname, passwd, group
+//! containers/names/NAME       symbolic link to ID: made atomically with its content
+//! RUNTIME/live/ID/            attach socket; there is one for each container that may be alive
+//! ```
+//!
+//! **Order.** Made: directory, lock, live marker, name, record. Removed: name, record, directory,
+//! marker. So a directory without a record, with its lock free, is half made or half removed and
+//! is cleared; a name or a marker whose directory is missing is stale.
+//!
+//! **Liveness** is the lock, never a PID alone: a record that says `starting` or `running` while
+//! nobody holds the lock is a dead supervisor's. [`Containers::load`] then ends the container's
+//! first process (PID and start time must agree, through a pidfd; normally the parent-death
+//! signal has done it), writes the record the supervisor could not write, clears the live
+//! marker and, with `--rm`, the container. Records of another host (one home on two machines) are left alone.
+//!
+//! **Durability.** Records are replaced by rename without fsync while a container is being
+//! started: after a power cut the record is the old one, the new one, or (file systems without
+//! ordered renames) empty; an empty one is a half-made container. [`Containers::make_durable`]
+//! flushes record and configuration of a container that is kept, off the start-up path.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{host, names};
+use crate::error::{Fault, Kind, Result, failed, usage};
+use crate::store::Store;
+use crate::store::files::{self, Lock};
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Made, never started (or its start failed).
+    Created,
+    /// A supervisor is starting it.
+    Starting,
+    /// Its command has been executed.
+    Running,
+    /// It ended.
+    Exited,
+}
+
+impl State {
+    /// The word that `ps` shows.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Created => "created",
+            State::Starting => "initialized",
+            State::Running => "running",
+            State::Exited => "exited",
+        }
+    }
+
+    /// A supervisor must be alive in this state.
+    #[must_use]
+    pub fn live(self) -> bool {
+        matches!(self, State::Starting | State::Running)
+    }
+}
+
+/// A published port, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Host address; empty for all.
+    pub host_ip: String,
+    /// First host port.
+    pub host_port: u16,
+    /// First container port.
+    pub container_port: u16,
+    /// Length of the range.
+    pub range: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+}
+
+/// One process, told from a later one with the same PID by its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// PID in the host's PID namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`.
+    pub start: u64,
+}
+
+/// What is known of a container: `record.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Format of this file.
+    pub version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    /// Its one name.
+    pub name: String,
+    /// Image as `ps` shows it.
+    pub image: String,
+    /// Image id, 64 hex digits; `None` for a host directory.
+    pub image_id: Option<String>,
+    /// Entry point and arguments.
+    pub command: Vec<String>,
+    /// When it was made.
+    #[serde(with = "time")]
+    pub created: Option<Timestamp>,
+    /// When its command was executed.
+    #[serde(with = "time", default)]
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    #[serde(with = "time", default)]
+    pub finished: Option<Timestamp>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its first process.
+    #[serde(default)]
+    pub init: Option<Process>,
+    /// Its supervisor.
+    #[serde(default)]
+    pub supervisor: Option<Process>,
+    /// Boot in which the processes live.
+    #[serde(default)]
+    pub boot: String,
+    /// Host on which they live.
+    #[serde(default)]
+    pub host: String,
+    /// Exit code, 128+n for a signal.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// The kernel killed it for its memory limit.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// Why it did not start, or how it was ended.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// `--rm`.
+    pub auto_remove: bool,
+    /// Volumes without a name that go with it.
+    #[serde(default)]
+    pub anonymous_volumes: Vec<String>,
+    /// Every named volume it uses, the anonymous ones too.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Targets of its mounts.
+    #[serde(default)]
+    pub mounts: Vec<String>,
+    /// `--label` and the image's.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `-p`.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// `--network`.
+    #[serde(default)]
+    pub network: String,
+    /// `--stop-signal`, or the image's.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+    /// Transient unit of its control group.
+    #[serde(default)]
+    pub scope: Option<String>,
+}
+
+mod time {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    // serde's `with` fixes this signature.
+    #[allow(clippy::ref_option)]
+    pub(super) fn serialize<S: Serializer>(t: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+        match t {
+            Some(t) => s.serialize_some(&t.to_string()),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        let text: Option<String> = Option::deserialize(d)?;
+        text.map(|t| t.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// A container's directories.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `containers/ID`.
+    pub dir: PathBuf,
+    /// `RUNTIME/live/ID`.
+    pub live: PathBuf,
+}
+
+impl Place {
+    /// The supervisor's lock.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("record.json")
+    }
+
+    /// The upper of the copy-on-write file system.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+
+    /// Files made for the container and bound into it.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// Replaces the record by rename, without a flush (see the module's text).
+    ///
+    /// # Errors
+    /// The disk is full, or the directory is gone.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        quick_json(&self.record(), record)
+    }
+}
+
+/// Writes `value` by rename, without flushing it, mode 0600.
+pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let bytes = serde_json::to_vec(value)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&bytes)?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// The containers of a store.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    root: PathBuf,
+    live: PathBuf,
+    volumes: PathBuf,
+}
+
+/// A new container's directory, with its lock held.
+#[derive(Debug)]
+pub struct Reserved {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name, reserved.
+    pub name: String,
+    /// Where it lives.
+    pub place: Place,
+    /// Held until the supervisor ends.
+    pub lock: Lock,
+}
+
+impl Containers {
+    /// The containers of `store`.
+    #[must_use]
+    pub fn of(store: &Store) -> Containers {
+        Containers {
+            root: store.containers_dir(),
+            live: store.runtime().join("live"),
+            volumes: store.volumes_dir(),
+        }
+    }
+
+    /// Directories of the container `id`.
+    #[must_use]
+    pub fn place(&self, id: &str) -> Place {
+        Place {
+            dir: self.root.join(id),
+            live: self.live.join(id),
+        }
+    }
+
+    fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// Makes a container's directory, takes its lock and reserves `name` (or a random one).
+    ///
+    /// # Errors
+    /// The name is malformed or (kind `Conflict`) taken; the store is not writable.
+    pub fn reserve(&self, name: Option<&str>) -> Result<Reserved> {
+        if let Some(name) = name {
+            names::check(name)?;
+        }
+        let id = random_id()?;
+        let place = self.place(&id);
+        files::create_dir_all_private(&self.root)?;
+        files::create_dir_private(&place.dir)?;
+        let lock = Lock::exclusive(&place.lock())?;
+        let undo = |e: anyhow::Error| {
+            let _ = fs::remove_dir_all(&place.dir);
+            let _ = fs::remove_dir_all(&place.live);
+            e
+        };
+        files::create_dir_all_private(&place.live).map_err(undo)?;
+        let name = self.reserve_name(name, &id).map_err(undo)?;
+        Ok(Reserved {
+            id,
+            name,
+            place,
+            lock,
+        })
+    }
+
+    fn reserve_name(&self, name: Option<&str>, id: &str) -> Result<String> {
+        files::create_dir_all_private(&self.names())?;
+        if let Some(name) = name {
+            let mut holder = self.link_name(name, id)?;
+            // The holder may be a left-over: loading it clears one that is.
+            if holder
+                .as_ref()
+                .is_some_and(|h| matches!(self.load(h), Ok(None)))
+            {
+                self.drop_stale_name(name)?;
+                holder = self.link_name(name, id)?;
+            }
+            return match holder {
+                None => Ok(name.to_owned()),
+                Some(other) => Err(name_taken(name, &other).into()),
+            };
+        }
+        for _ in 0..100 {
+            let mut name = names::random(getrandom::u64().unwrap_or_default());
+            if self.link_name(&name, id)?.is_none() {
+                return Ok(name);
+            }
+            name.push_str(&format!("{}", getrandom::u32().unwrap_or_default() % 100));
+            if self.link_name(&name, id)?.is_none() {
+                return Ok(name);
+            }
+        }
+        Err(failed("finding a free container name").into())
+    }
+
+    /// Links NAME to `id`; gives the id that has the name already.
+    fn link_name(&self, name: &str, id: &str) -> Result<Option<String>> {
+        let path = self.names().join(name);
+        match std::os::unix::fs::symlink(id, &path) {
+            Ok(()) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let target = fs::read_link(&path).unwrap_or_default();
+                Ok(Some(target.to_string_lossy().into_owned()))
+            }
+            Err(e) => Err(e).with_context(|| format!("reserving the name {name}")),
+        }
+    }
+
+    /// Unlinks a name whose container is gone. The lock keeps two healers from removing a name
+    /// that the first of them has already given away again.
+    fn drop_stale_name(&self, name: &str) -> Result<()> {
+        let _lock = Lock::exclusive(&self.names().join(".lock"))?;
+        let path = self.names().join(name);
+        let stale = fs::read_link(&path).is_ok_and(|id| !self.root.join(id).exists());
+        if stale {
+            files::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Every container, newest first, dead supervisors' cleared.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A damaged record is skipped.
+    pub fn list(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in self.ids()? {
+            if let Ok(Some(record)) = self.load(&id) {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        Ok(records)
+    }
+
+    fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e).with_context(|| format!("reading {}", self.root.display())),
+        };
+        let names = entries.flatten().map(|e| e.file_name());
+        Ok(names
+            .filter_map(|n| n.into_string().ok())
+            .filter(|n| is_id(n))
+            .collect())
+    }
+
+    /// The container that `name` means: its name, its id, or a prefix of its id that no other has.
+    ///
+    /// # Errors
+    /// Kind `NoSuchObject`, or an ambiguous prefix.
+    pub fn find(&self, name: &str) -> Result<Record> {
+        let none = || {
+            Fault::new(
+                Kind::NoSuchObject,
+                format!("no container with name or ID {name:?} found: no such container"),
+            )
+        };
+        if names::check(name).is_err() {
+            return Err(none().into());
+        }
+        if let Ok(id) = fs::read_link(self.names().join(name)) {
+            let id = id.to_string_lossy();
+            if let Some(record) = self.load(&id)? {
+                return Ok(record);
+            }
+        }
+        let mut hits = Vec::new();
+        if name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            hits = self.ids()?;
+            hits.retain(|id| id.starts_with(name));
+        }
+        match hits.as_slice() {
+            [id] => self.load(id)?.ok_or_else(|| none().into()),
+            [] => Err(none().into()),
+            [_, ..] => Err(usage(format!(
+                "more than one container has an ID that begins with {name}"
+            ))
+            .into()),
+        }
+    }
+
+    /// The record of `id`, cleared first if its supervisor died; `None` when there is none (any more).
+    ///
+    /// # Errors
+    /// The record is damaged, or clearing failed.
+    pub fn load(&self, id: &str) -> Result<Option<Record>> {
+        let place = self.place(id);
+        let record = match files::read_json::<Record>(&place.record()) {
+            Ok(Some(record)) if !record.state.live() => return Ok(Some(record)),
+            Ok(record) => record,
+            Err(e) if locked(&place.lock()) => return Err(e),
+            // Torn by a power cut: nothing says what it was. Half made.
+            Err(e) if !torn(&place.record()) => return Err(e),
+            Err(_) => None,
+        };
+        if !place.dir.exists() {
+            let _ = fs::remove_dir_all(&place.live);
+            return Ok(None);
+        }
+        if record.as_ref().is_some_and(|r| r.host != host::id()) || locked(&place.lock()) {
+            return Ok(record);
+        }
+        self.heal(&place, id)
+    }
+
+    /// A supervisor holds the container's lock.
+    #[must_use]
+    pub fn supervised(&self, id: &str) -> bool {
+        locked(&self.place(id).lock())
+    }
+
+    /// Clears what a dead supervisor left of the container in `place`.
+    fn heal(&self, place: &Place, id: &str) -> Result<Option<Record>> {
+        let Some(_lock) = Lock::try_exclusive(&place.lock())? else {
+            return files::read_json(&place.record());
+        };
+        // Read again: the state may have changed before the lock was ours.
+        let record = files::read_json::<Record>(&place.record()).unwrap_or_default();
+        let Some(mut record) = record else {
+            if age(&place.dir) > Duration::from_secs(2) || place.record().exists() {
+                self.erase(id, None)?;
+            }
+            return Ok(None);
+        };
+        if !record.state.live() {
+            return Ok(Some(record));
+        }
+        if let Some(init) = record.init.filter(|_| record.boot == host::boot_id()) {
+            host::kill_process(init);
+        }
+        let _ = fs::remove_dir_all(&place.live);
+        if record.auto_remove {
+            self.erase(id, Some(&record))?;
+            return Ok(None);
+        }
+        let started = record.state == State::Running;
+        record.state = if started {
+            State::Exited
+        } else {
+            State::Created
+        };
+        record.exit_code = Some(if started { 137 } else { 125 });
+        record.finished = Some(Timestamp::now());
+        record.error = Some("its supervisor was killed".to_owned());
+        (record.init, record.supervisor) = (None, None);
+        place.write(&record)?;
+        Ok(Some(record))
+    }
+
+    /// Clears containers whose supervisor died, looking only at those that may be alive.
+    pub fn heal_live(&self) {
+        let Ok(entries) = fs::read_dir(&self.live) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let Ok(id) = entry.file_name().into_string() else {
+                continue;
+            };
+            // Failing here must not fail the command that came by; `ps` and `rm` report it.
+            if !locked(&self.place(&id).lock()) {
+                let _ = self.load(&id);
+            }
+        }
+    }
+
+    /// Removes the container's name, directory and anonymous volumes. The caller holds its lock or
+    /// knows that it is dead.
+    ///
+    /// # Errors
+    /// The first failure; the rest is removed all the same.
+    pub fn erase(&self, id: &str, record: Option<&Record>) -> Result<()> {
+        let place = self.place(id);
+        let mut result = Ok(());
+        if let Some(record) = record {
+            let path = self.names().join(&record.name);
+            if fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
+                result = result.and(files::remove_file(&path).map(|_| ()));
+            }
+            for volume in &record.anonymous_volumes {
+                result = result.and(super::volumes::delete(&self.volumes, volume));
+            }
+        }
+        result = result.and(files::remove_file(&place.record()).map(|_| ()));
+        for dir in [&place.dir, &place.live] {
+            match fs::remove_dir_all(dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    let e = Err(e).with_context(|| format!("removing {}", dir.display()));
+                    result = result.and(e);
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// Flushes the record and the configuration of a container that is kept.
+    pub fn make_durable(place: &Place) {
+        for name in ["config.json", "record.json", ""] {
+            let _ = File::open(place.dir.join(name)).and_then(|f| f.sync_all());
+        }
+        let _ = place.dir.parent().map(files::sync_dir);
+    }
+}
+
+fn name_taken(name: &str, id: &str) -> Fault {
+    Fault::new(
+        Kind::Conflict,
+        format!(
+            "the container name {name:?} is already in use by {id}: that name is already in use"
+        ),
+    )
+    .hint(format!(
+        "`rless rm {name}` removes that container, `--replace` does it on the way"
+    ))
+}
+
+/// Somebody holds the lock file (or it cannot be told).
+fn locked(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => !matches!(file.try_lock_shared(), Ok(())),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// An empty file, or one of zeros: what a power cut leaves of a rename without a flush.
+fn torn(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
+}
+
+fn age(path: &Path) -> Duration {
+    let modified = fs::metadata(path).and_then(|m| m.modified());
+    modified.map_or(Duration::ZERO, |t| {
+        SystemTime::now().duration_since(t).unwrap_or_default()
+    })
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+pub(crate) fn random_id() -> Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| failed(format!("getting random bytes: {e}")))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,117 @@
+//! Removing containers: `rm`, `--replace`.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::host;
+use super::record::{Containers, Record};
+use crate::error::{Fault, Kind, Result};
+use crate::store::Store;
+use crate::store::files::Lock;
+use crate::sys::supervise;
+
+/// How to remove.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Stop a running container first.
+    pub force: bool,
+    /// Remove its anonymous volumes.
+    pub volumes: bool,
+    /// How long it may take to stop before it is killed.
+    pub patience: Duration,
+}
+
+/// Removes the container of this record.
+///
+/// # Errors
+/// Kind `Conflict`: it runs and `force` was not given; something cannot be removed.
+pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
+    let containers = Containers::of(store);
+    let mut record = record.clone();
+    if record.state.live() {
+        if record.host != host::id() {
+            return Err(conflict(&record, "it runs on another host").into());
+        }
+        if !how.force {
+            return Err(conflict(&record, "it is running")
+                .hint("rless rm -f stops it first")
+                .into());
+        }
+        // With --rm its supervisor removes it: then there is nothing left to do.
+        stop(&containers, &record, how.patience);
+        match containers.load(&record.id)? {
+            None => return Ok(()),
+            Some(now) => record = now,
+        }
+    }
+    let lock = Lock::exclusive(&containers.place(&record.id).lock())?;
+    if !how.volumes {
+        record.anonymous_volumes.clear();
+    }
+    let result = containers.erase(&record.id, Some(&record));
+    drop(lock);
+    result
+}
+
+fn conflict(record: &Record, why: &str) -> Fault {
+    Fault::new(
+        Kind::Conflict,
+        format!("cannot remove container {}: {why}", record.id),
+    )
+}
+
+/// Asks the container to stop, waits, kills it, and waits for its supervisor to have cleaned up.
+pub fn stop(containers: &Containers, record: &Record, patience: Duration) {
+    if let Some(init) = record.init {
+        let pid = Pid::from_raw(init.pid);
+        if let Ok(pidfd) = supervise::pidfd_open(pid)
+            && host::process(pid) == Some(init)
+        {
+            let signal = record.stop_signal.unwrap_or(libc::SIGTERM);
+            let _ = supervise::pidfd_kill(&pidfd, signal);
+            let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
+            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::from(millis)) == Ok(0) {
+                let _ = supervise::pidfd_kill(&pidfd, libc::SIGKILL);
+            }
+        }
+    }
+    await_supervisor(containers, record);
+}
+
+/// Waits until the supervisor has written its record, ten seconds at most, then kills it.
+fn await_supervisor(containers: &Containers, record: &Record) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while containers.supervised(&record.id) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if let Some(supervisor) = record
+        .supervisor
+        .filter(|_| containers.supervised(&record.id))
+    {
+        host::kill_process(supervisor);
+    }
+}
+
+/// Removes the container called `name`, if there is one (`--replace`).
+///
+/// # Errors
+/// It cannot be removed.
+pub fn replace(store: &Store, name: &str) -> Result<()> {
+    let containers = Containers::of(store);
+    match containers.find(name) {
+        Ok(record) if record.name == name => remove(
+            store,
+            &record,
+            How {
+                force: true,
+                volumes: true,
+                patience: Duration::from_secs(10),
+            },
+        ),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! What a user asks for, as a plain struct: every front end fills one, [`super::spec`] turns it into
+//! a runtime-spec configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::env::Setting;
+use super::mounts::MountRequest;
+use crate::network::NetworkMode;
+use crate::network::files::{AddHost, DnsOptions};
+use crate::network::ports::PortMapping;
+use crate::runtime::idmap::Userns;
+use crate::store::PullOptions;
+
+/// A container to be made and run.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Reference, id, `rootfs:/PATH`, `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`.
+    pub image: String,
+    /// `--rootfs`: `image` is a host directory.
+    pub rootfs: bool,
+    /// Command and arguments; empty: the image's.
+    pub command: Vec<String>,
+    /// `--entrypoint`; an empty list clears the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--replace`: remove a container of that name first.
+    pub replace: bool,
+    /// `-e`, after the files' settings.
+    pub env: Vec<Setting>,
+    /// `--env-host`.
+    pub env_host: bool,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `--group-add`.
+    pub group_add: Vec<String>,
+    /// `-h`.
+    pub hostname: Option<String>,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `-d`.
+    pub detach: bool,
+    /// `--rm`.
+    pub remove: bool,
+    /// `--init`.
+    pub init: bool,
+    /// `--read-only`.
+    pub read_only: bool,
+    /// `--read-only-tmpfs`.
+    pub read_only_tmpfs: bool,
+    /// `-v`, `--mount`, `--tmpfs`, in that order.
+    pub mounts: Vec<MountRequest>,
+    /// `--shm-size`, bytes.
+    pub shm_size: Option<u64>,
+    /// How images are pulled.
+    pub pull: PullOptions,
+    /// `-q`: no progress while pulling.
+    pub quiet: bool,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `-p`.
+    pub ports: Vec<PortMapping>,
+    /// `--add-host`.
+    pub add_hosts: Vec<AddHost>,
+    /// `--no-hosts`.
+    pub no_hosts: bool,
+    /// `--dns`, `--dns-search`, `--dns-option`.
+    pub dns: DnsOptions,
+    /// `--userns`.
+    pub userns: Userns,
+    /// `--cap-add`, `--cap-drop`, `--privileged`, `--security-opt`.
+    pub security: Security,
+    /// `--ulimit`: name, soft, hard.
+    pub ulimits: Vec<Ulimit>,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits of the control group.
+    pub limits: Limits,
+    /// `--stop-signal`.
+    pub stop_signal: Option<i32>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--cidfile`.
+    pub cidfile: Option<PathBuf>,
+    /// `--sig-proxy`.
+    pub sig_proxy: bool,
+    /// `--detach-keys`, as typed.
+    pub detach_keys: Option<String>,
+    /// `--log-driver none`.
+    pub no_log: bool,
+}
+
+/// What the process may do.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    /// `--cap-add`, normalised (`CAP_NET_RAW`, `ALL`).
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`.
+    pub cap_drop: Vec<String>,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// `seccomp=…`.
+    pub seccomp: Seccomp,
+    /// `apparmor=…`.
+    pub apparmor: Option<String>,
+    /// `mask=PATH:PATH`.
+    pub mask: Vec<String>,
+    /// `unmask=PATH:PATH`, or `ALL`.
+    pub unmask: Vec<String>,
+}
+
+/// Which system calls are filtered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// The default profile.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile file, in docker's format.
+    File(PathBuf),
+}
+
+/// A resource limit of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// `nofile`.
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// Limits of the container's control group; `None`: not asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Memory {
+    /// `-m`, bytes.
+    pub limit: Option<i64>,
+    /// `--memory-swap`, bytes of memory and swap together; -1 unlimited.
+    pub swap: Option<i64>,
+    /// `--memory-reservation`, bytes.
+    pub reservation: Option<i64>,
+}
+
+/// Limits of the container's control group; `None`: not asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// Memory.
+    pub memory: Memory,
+    /// `--cpus`.
+    pub cpus: Option<f64>,
+    /// `--cpu-shares`.
+    pub cpu_shares: Option<u64>,
+    /// `--cpuset-cpus`.
+    pub cpuset_cpus: Option<String>,
+    /// `--pids-limit`; 0 or -1 unlimited.
+    pub pids: Option<i64>,
+}
+
+impl Limits {
+    /// Something was asked for.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Limits::default()
+    }
+}

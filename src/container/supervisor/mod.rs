@@ -1,0 +1,407 @@
+//! The supervisor: one process per container, from before its first process until after its last.
+//!
+//! [`launch`] forks it from the command that starts the container, before any thread exists. It
+//! leaves the caller's session and terminal, keeps the container's lock, and then:
+//!
+//! 1. joins its control-group leaf, clones init, has the id maps written, lets init begin;
+//! 2. while init mounts: starts pasta, serves the FUSE descriptor that init hands back;
+//! 3. releases init when the network is up, hears that the command was executed, writes the record;
+//! 4. relays ([`relay`]) until init has ended;
+//! 5. takes everything down, writes the exit record (or removes the container), tells its clients.
+//!
+//! Nothing here knows whether anyone is attached: a detached container is one without a first
+//! client. A failure on the way takes down what was there and is told as an `Error` frame.
+//!
+//! Killed at any point, the supervisor takes the container with it (init's parent-death signal, and
+//! pasta's), its lock is freed, and the next command clears the rest ([`super::record`]).
+
+mod clients;
+mod log;
+mod relay;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+use oci_spec::runtime::Spec;
+
+use self::clients::{Backlog, Client};
+use self::relay::{Relay, Streams};
+use super::host;
+use super::protocol::Frame;
+use super::record::{Containers, Place, Record, State};
+use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
+use crate::cow::{Cow, Server};
+use crate::error::{self, Result};
+use crate::network::{Pasta, PastaConfig, Target, pasta};
+use crate::runtime::idmap::Mapping;
+use crate::runtime::{self, Init, Plan};
+use crate::store::files::Lock;
+use crate::sys::supervise::{self, pidfd_kill};
+use crate::sys::tty::{self, WindowSize};
+use crate::trace;
+
+pub use self::clients::connect;
+pub use self::log::Stream;
+
+/// Everything a supervisor needs; nothing is looked up again.
+#[derive(Debug)]
+pub struct Job {
+    /// The store's containers.
+    pub containers: Containers,
+    /// This one's directories.
+    pub place: Place,
+    /// Held until the container has ended.
+    pub lock: Lock,
+    /// Its record, in state `Starting`.
+    pub record: Record,
+    /// Its configuration.
+    pub spec: Spec,
+    /// Its id maps.
+    pub mapping: Mapping,
+    /// Its root file system, open.
+    pub cow: Cow,
+    /// Its network, if pasta makes it.
+    pub pasta: Option<PastaConfig>,
+    /// What control groups this host has.
+    pub cgroups: Availability,
+    /// Limits of its control group.
+    pub limits: Limits,
+    /// Size of its terminal, if it has one.
+    pub terminal: Option<WindowSize>,
+    /// Its standard input is open.
+    pub interactive: bool,
+    /// Standard input ends when the first client does.
+    pub input_once: bool,
+    /// PID 1 is our reaper.
+    pub init: bool,
+    /// Report ownership calls (single-id mode).
+    pub emulate_ids: bool,
+    /// Compiled seccomp filters.
+    pub seccomp_cache: PathBuf,
+    /// Where the output goes.
+    pub log: Option<PathBuf>,
+}
+
+/// Forks the supervisor for `job` and returns the first client's connection to it.
+///
+/// # Errors
+/// No process or socket left, or this process has threads.
+pub fn launch(job: Job) -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+        .context("making the supervisor's socket")?;
+    trace::mark("fork");
+    match supervise::fork().context("forking the supervisor")? {
+        Some(_) => {
+            // The file system is the child's now; here it must not even be closed in order.
+            std::mem::forget(job.cow);
+            Ok(ours)
+        }
+        None => {
+            drop(ours);
+            // Destructors have run when this returns: locks are free, files closed.
+            supervise(job, theirs);
+            std::process::exit(0)
+        }
+    }
+}
+
+fn supervise(job: Job, client: OwnedFd) {
+    trace::mark("supervisor");
+    let client = Client::new(client, true);
+    let signals = match prepare() {
+        Ok(signals) => signals,
+        Err(e) => return fail(job, client, &e),
+    };
+    match start(&job) {
+        Ok(running) => live(job, &signals, running, client),
+        Err(e) => fail(job, client, &e),
+    }
+}
+
+/// Leaves the caller's world: session, directory, standard streams, leaked descriptors.
+fn prepare() -> Result<SignalFd> {
+    let _ = nix::unistd::setsid();
+    nix::unistd::chdir("/").context("changing to /")?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    let null = null.context("opening /dev/null")?;
+    nix::unistd::dup2_stdin(&null)
+        .and_then(|()| nix::unistd::dup2_stdout(&null))
+        .and_then(|()| nix::unistd::dup2_stderr(&null))
+        .context("leaving the caller's standard streams")?;
+    supervise::close_leaked().context("closing inherited descriptors")?;
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block().context("blocking signals")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).context("making a signal descriptor")
+}
+
+/// What is up while a container runs, in the order in which it came up.
+#[derive(Debug, Default)]
+struct Running {
+    scope: Option<Scope>,
+    init: Option<Init>,
+    pasta: Option<Pasta>,
+    server: Option<Server>,
+    streams: Streams,
+}
+
+impl Running {
+    /// Ends everything, last first; what fails on the way does not stop the rest.
+    fn take_down(&mut self) {
+        if let Some(init) = self.init.take() {
+            let _ = pidfd_kill(init.pidfd(), libc::SIGKILL);
+            let _ = waitpid(init.pid(), None);
+        }
+        if let Some(mut pasta) = self.pasta.take() {
+            pasta.stop();
+        }
+        if let Some(server) = self.server.take() {
+            let _ = server.stop();
+        }
+        if let Some(scope) = self.scope.take() {
+            scope.remove();
+        }
+    }
+}
+
+/// Starts the container; on an error nothing of it is left.
+fn start(job: &Job) -> Result<Running> {
+    let mut running = Running::default();
+    match bring_up(job, &mut running) {
+        Ok(()) => Ok(running),
+        Err(e) => {
+            running.take_down();
+            Err(e)
+        }
+    }
+}
+
+fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
+    let id = &job.record.id;
+    let description = format!("rless container {}", job.record.name);
+    running.scope = Scope::create(
+        &job.cgroups,
+        &ScopeRequest {
+            id,
+            description: &description,
+            slice: None,
+            limits: &job.limits,
+        },
+    )?;
+    trace::mark("scope");
+    let (theirs, ours) = stdio(job)?;
+    running.streams = ours;
+    let plan = Plan {
+        spec: job.spec.clone(),
+        root: runtime::Root::Fuse,
+        terminal: job.terminal,
+        stdio: theirs,
+        extra_fds: Vec::new(),
+        wait_release: job.pasta.is_some(),
+        mapping: job.mapping.clone(),
+        init: job.init,
+        seccomp_cache: Some(job.seccomp_cache.clone()),
+        emulate_ids: job.emulate_ids,
+    };
+    let init = running.init.insert(runtime::spawn(&plan)?);
+    drop(plan); // and with it our copies of the container's ends of its pipes
+    trace::mark("cloned");
+    init.write_maps()?;
+    if let Some(scope) = &running.scope {
+        scope.add_init(init.pid().as_raw())?;
+    }
+    init.begin()?;
+    trace::mark("begun");
+    if let Some(config) = &job.pasta {
+        let target = Target::Pid(init.pid().as_raw());
+        running.pasta = Some(pasta::start(config, &target)?);
+        trace::mark("pasta started");
+    }
+    let fuse = init.recv_fuse()?;
+    running.server = Some(job.cow.serve(fuse)?);
+    trace::mark("serving");
+    if job.terminal.is_some() {
+        let pty = init.recv_pty()?;
+        nonblocking(&pty)?;
+        running.streams.peer = tty::peer(&pty).ok();
+        running.streams.pty = Some(pty);
+    }
+    if let Some(pasta) = running.pasta.as_mut() {
+        pasta.wait_ready()?;
+        trace::mark("pasta ready");
+        init.release()?;
+    }
+    init.wait_exec()?;
+    trace::mark("executed");
+    Ok(())
+}
+
+/// The container's standard streams, and the supervisor's ends of them.
+fn stdio(job: &Job) -> Result<(Option<[OwnedFd; 3]>, Streams)> {
+    let mut ours = Streams::default();
+    let null = || -> Result<OwnedFd> {
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null");
+        Ok(file.context("opening /dev/null")?.into())
+    };
+    if job.terminal.is_some() {
+        return Ok((Some([null()?, null()?, null()?]), ours));
+    }
+    let pipe = || pipe2(OFlag::O_CLOEXEC).context("making the container's pipes");
+    let input = if job.interactive {
+        let (read, write) = pipe()?;
+        nonblocking(&write)?;
+        ours.input = Some(write);
+        read
+    } else {
+        null()?
+    };
+    let (out_read, out_write) = pipe()?;
+    let (err_read, err_write) = pipe()?;
+    nonblocking(&out_read)?;
+    nonblocking(&err_read)?;
+    ours.output = Some(out_read);
+    ours.errors = Some(err_read);
+    Ok((Some([input, out_write, err_write]), ours))
+}
+
+fn nonblocking(fd: impl AsFd) -> Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("making a descriptor non-blocking")?;
+    Ok(())
+}
+
+/// From the first instruction of the container's command to the end of its supervisor.
+fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
+    let Some(init) = running.init.take() else {
+        return;
+    };
+    let log = log::Log::open(job.log.as_deref()).unwrap_or_default();
+    let mut relay = Relay {
+        streams: std::mem::take(&mut running.streams),
+        pidfd: init.pidfd(),
+        signals,
+        listener: clients::listen(&job.place.live).ok(),
+        clients: vec![first],
+        log,
+        pasta: running.pasta.take(),
+        input_once: job.input_once,
+        backlog: Backlog::default(),
+        pending: std::collections::VecDeque::new(),
+        input_ended: false,
+        restarts: (0, Instant::now()),
+    };
+    // Clients learn of it when the record says so: `run -d; ps` must show a running container.
+    record_start(&mut job, init.pid());
+    for client in &mut relay.clients {
+        client.push(&Frame::Started);
+    }
+    relay.run();
+    trace::mark("init ended");
+    let code = exit_code(init.pid());
+    let oom = code == 137 && running.scope.as_ref().is_some_and(|s| s.oom_kills() > 0);
+    running.pasta = relay.pasta.take();
+    running.take_down();
+    trace::mark("taken down");
+    finish(&mut job, code, oom);
+    let note = if oom { "killed: out of memory" } else { "" };
+    for client in &mut relay.clients {
+        client.push(&Frame::Exit { code, note });
+    }
+    trace::mark("told");
+    // The container is over: who waits for its lock need not wait for a slow reader.
+    drop(job);
+    relay.drain();
+}
+
+fn record_start(job: &mut Job, init: Pid) {
+    job.record.state = State::Running;
+    job.record.started = Some(Timestamp::now());
+    job.record.init = host::process(init);
+    job.record.supervisor = host::process(Pid::this());
+    let _ = job.place.write(&job.record);
+    if !job.record.auto_remove {
+        // Off the start-up path: an fsync takes milliseconds on a disk.
+        let place = job.place.clone();
+        std::thread::spawn(move || Containers::make_durable(&place));
+    }
+    trace::mark("recorded");
+}
+
+fn exit_code(init: Pid) -> i32 {
+    match waitpid(init, None) {
+        Ok(WaitStatus::Exited(_, code)) => code,
+        Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+        _ => 137,
+    }
+}
+
+/// Writes the exit record, or removes the container.
+fn finish(job: &mut Job, code: i32, oom: bool) {
+    let record = &mut job.record;
+    record.state = State::Exited;
+    record.exit_code = Some(code);
+    record.oom_killed = oom;
+    record.finished = Some(Timestamp::now());
+    (record.init, record.supervisor) = (None, None);
+    settle(job);
+}
+
+/// The end of a container that did not start.
+fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
+    let code = error::kind(e).exit_code();
+    let text = error::report(e);
+    let record = &mut job.record;
+    record.state = State::Created;
+    record.exit_code = Some(i32::from(code));
+    record.error = Some(text.clone());
+    (record.init, record.supervisor) = (None, None);
+    settle(&mut job);
+    client.push(&Frame::Error { code, text: &text });
+}
+
+fn settle(job: &mut Job) {
+    let result = if job.record.auto_remove {
+        job.containers.erase(&job.record.id, Some(&job.record))
+    } else {
+        let written = job.place.write(&job.record);
+        let _ = std::fs::remove_dir_all(&job.place.live);
+        written
+    };
+    if let Err(e) = result {
+        // Nobody is there to be told; the next command finds the lock free and repairs it.
+        crate::trace::mark(&format!("settling: {e:#}"));
+    }
+}
+
+/// The frame that carries output.
+fn output_frame(stream: Stream, bytes: &[u8]) -> Frame<'_> {
+    match stream {
+        Stream::Out => Frame::Stdout(bytes),
+        Stream::Err => Frame::Stderr(bytes),
+    }
+}

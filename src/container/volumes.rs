@@ -1,0 +1,272 @@
+//! Volumes: plain directories `volumes/NAME/_data`, and `volumes/NAME/volume.json` about them.
+//!
+//! A container's users leave subordinate host ids as owners in them (the one place of the store
+//! where foreign owners appear), so a volume is deleted from inside a user namespace that maps those ids: by
+//! this program started again under the name [`ROLE`], since a process with threads cannot enter one.
+//! Deleting begins with a rename to a name with a dot, so that a volume is there whole or not at all;
+//! what a killed deletion left is cleared by the next.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::names;
+use crate::error::{Fault, Kind, Result, failed};
+use crate::runtime::idmap::{self, Userns};
+use crate::store::files;
+
+/// Name under which this program deletes a directory inside a user namespace.
+pub const ROLE: &str = "rless-delete-tree";
+
+/// Prefix of a volume that is being deleted.
+const GONE: &str = ".gone-";
+
+/// What is known of a volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// It was made for one container and goes with it.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// `--label`.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Where a volume's content is.
+#[must_use]
+pub fn data(root: &Path, name: &str) -> PathBuf {
+    root.join(name).join("_data")
+}
+
+/// The volume `name`, made if there is none; true when it was made.
+///
+/// # Errors
+/// A malformed name, a store that cannot be written.
+pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
+    names::check(&volume.name)?;
+    let dir = root.join(&volume.name);
+    let doing = || format!("making the volume {}", volume.name);
+    files::create_dir_all_private(root).with_context(doing)?;
+    let new = !dir.exists();
+    files::create_dir_private(&dir).with_context(doing)?;
+    let data = dir.join("_data");
+    if !data.exists() {
+        // Readable for the container's other users once it is bound into a container; the
+        // directories above keep everyone else out.
+        fs::create_dir(&data).with_context(doing)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&data, mode).with_context(doing)?;
+        super::record::quick_json(&dir.join("volume.json"), volume)?;
+    }
+    Ok(new)
+}
+
+/// A volume without a name of its own.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn anonymous(root: &Path) -> Result<Volume> {
+    let volume = Volume {
+        name: super::record::random_id()?,
+        created: Timestamp::now().to_string(),
+        anonymous: true,
+        labels: std::collections::BTreeMap::new(),
+    };
+    ensure(root, &volume)?;
+    Ok(volume)
+}
+
+/// The volume `name`.
+///
+/// # Errors
+/// Kind `NoSuchObject`; a damaged record.
+pub fn find(root: &Path, name: &str) -> Result<Volume> {
+    let none = || {
+        Fault::new(
+            Kind::NoSuchObject,
+            format!("no volume with name {name:?} found: no such volume"),
+        )
+    };
+    names::check(name).map_err(|_| none())?;
+    let dir = root.join(name);
+    if !dir.is_dir() {
+        return Err(none().into());
+    }
+    let found = files::read_json(&dir.join("volume.json"))?;
+    Ok(found.unwrap_or_else(|| Volume {
+        name: name.to_owned(),
+        created: String::new(),
+        anonymous: false,
+        labels: std::collections::BTreeMap::new(),
+    }))
+}
+
+/// Every volume, by name.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(root: &Path) -> Result<Vec<Volume>> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("reading {}", root.display())),
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok());
+    let mut all: Vec<Volume> = names.filter_map(|n| find(root, &n).ok()).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// Deletes the volume `name` with all its content; no such volume is no error.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn delete(root: &Path, name: &str) -> Result<()> {
+    names::check(name)?;
+    let gone = root.join(format!("{GONE}{name}-{}", std::process::id()));
+    match fs::rename(root.join(name), &gone) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result.with_context(|| format!("removing the volume {name}"))?,
+    }
+    let result = delete_tree(&gone).with_context(|| format!("removing the volume {name}"));
+    sweep(root);
+    result
+}
+
+/// Clears what killed deletions left.
+fn sweep(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(GONE) {
+            let _ = delete_tree(&entry.path());
+        }
+    }
+}
+
+fn delete_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => delete_mapped(path),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes `path` from inside a user namespace, where the owners of its files are mapped.
+fn delete_mapped(path: &Path) -> Result<()> {
+    let mapping = idmap::plan(&Userns::Default, None)?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg0(ROLE)
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting a process in a user namespace")?;
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    let mapped = (|| -> Result<()> {
+        let mut ready = [0];
+        let stdout = child.stdout.as_mut().context("its standard output")?;
+        stdout
+            .read_exact(&mut ready)
+            .context("entering a user namespace")?;
+        idmap::write(pid, &mapping)?;
+        let mut stdin = child.stdin.take().context("its standard input")?;
+        stdin
+            .write_all(b"go")
+            .context("going on in the user namespace")
+    })();
+    drop(child.stdin.take());
+    let status = child.wait().context("waiting for the deletion")?;
+    mapped?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "some files in {} could not be deleted",
+        path.display()
+    ))
+    .into())
+}
+
+/// The role [`ROLE`]: enters a user namespace, waits for its maps, deletes `path`.
+///
+/// # Errors
+/// User namespaces are refused, or something cannot be removed.
+pub fn delete_role(path: &Path) -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
+        .context("making a user namespace")?;
+    io::stdout()
+        .write_all(b".")
+        .and_then(|()| io::stdout().flush())?;
+    let mut go = [0; 2];
+    io::stdin()
+        .read_exact(&mut go)
+        .context("waiting for the id maps")?;
+    let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    // In a single-id map there may be no other groups to drop.
+    let _ = nix::unistd::setgroups(&[]);
+    nix::unistd::setresgid(gid, gid, gid).context("becoming root of the user namespace")?;
+    nix::unistd::setresuid(uid, uid, uid).context("becoming root of the user namespace")?;
+    fs::remove_dir_all(path).with_context(|| format!("deleting {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Volume {
+        Volume {
+            name: name.to_owned(),
+            created: "2026-01-01T00:00:00Z".to_owned(),
+            anonymous: false,
+            labels: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_volume_is_made_once_listed_and_deleted_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("volumes");
+        assert!(ensure(&root, &named("v")).unwrap());
+        fs::write(data(&root, "v").join("f"), "x").unwrap();
+        assert!(!ensure(&root, &named("v")).unwrap());
+        assert_eq!(fs::read(data(&root, "v").join("f")).unwrap(), b"x");
+        assert_eq!(list(&root).unwrap().len(), 1);
+        delete(&root, "v").unwrap();
+        assert!(find(&root, "v").is_err());
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        delete(&root, "v").unwrap();
+    }
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["", ".", "..", "a/b", "../x"] {
+            assert!(ensure(dir.path(), &named(name)).is_err(), "{name}");
+            assert!(delete(dir.path(), name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_deletion_left_is_cleared_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(".gone-old-1/_data")).unwrap();
+        ensure(dir.path(), &named("v")).unwrap();
+        delete(dir.path(), "v").unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
