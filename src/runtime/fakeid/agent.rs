@@ -1,0 +1,448 @@
+//! The agent process: joins the container and answers its id calls.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, fchdir};
+
+use super::chown::{self, Owner, Roots, Target};
+use super::creds::{Creds, NGROUPS_MAX};
+use super::memory;
+use super::proc::Proc;
+use super::tasks::{Tasks, Tid};
+use crate::error::Result;
+use crate::sys::process::Cloned;
+use crate::sys::{file, process, seccomp};
+
+/// The system calls that the agent answers; the filter of this rung sends exactly these.
+#[cfg(target_arch = "x86_64")]
+const PATH_CHOWN: [i64; 2] = [libc::SYS_chown, libc::SYS_lchown];
+/// Architectures with the generic table have fchownat(2) only.
+#[cfg(not(target_arch = "x86_64"))]
+const PATH_CHOWN: [i64; 2] = [-1, -1];
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE` as the response's flags hold it.
+const CONTINUE: u32 = 1;
+
+/// One system call that waits for its answer.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// Names the call towards the kernel.
+    id: u64,
+    /// The calling thread, in the agent's pid namespace.
+    tid: Tid,
+    number: i64,
+    args: [u64; 6],
+}
+
+impl From<seccomp::Request> for Call {
+    fn from(r: seccomp::Request) -> Call {
+        Call {
+            id: r.id,
+            tid: r.pid.cast_signed(),
+            number: i64::from(r.data.nr),
+            args: r.data.args,
+        }
+    }
+}
+
+/// What the caller sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// The call returns this value and is not executed.
+    Value(i64),
+    /// The call fails with this error and is not executed.
+    Fail(Errno),
+    /// The call is executed as it was asked for.
+    Continue,
+}
+
+/// As whom the container's first process starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The container's init in the caller's pid namespace.
+    pub init: Pid,
+    /// User id that it believes to have.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// A waiting agent process.
+#[derive(Debug)]
+pub struct Agent {
+    socket: OwnedFd,
+    pid: Pid,
+}
+
+impl Agent {
+    /// Forks the agent. The caller must have one thread only.
+    ///
+    /// # Errors
+    /// Those of socketpair(2) and clone3(2).
+    pub fn fork() -> Result<Agent> {
+        let (ours, theirs) = file::message_pair().context("making the id agent's socket")?;
+        match process::clone3(0).context("forking the id agent")? {
+            Cloned::Parent { pid, .. } => Ok(Agent { socket: ours, pid }),
+            Cloned::Child => {
+                drop(ours);
+                process::exit_now(i32::from(run(theirs).is_err()))
+            }
+        }
+    }
+
+    /// The agent's process, which the caller reaps: it ends with the last filtered task.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Hands the filter's listener over; from here on the agent answers.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2): the agent is gone.
+    pub fn serve(&self, listener: OwnedFd, start: &Start) -> Result<()> {
+        let mut ids = vec![start.init.as_raw().cast_unsigned(), start.uid, start.gid];
+        ids.extend_from_slice(&start.groups);
+        let bytes: Vec<u8> = ids.iter().flat_map(|n| n.to_ne_bytes()).collect();
+        file::send_message(&self.socket, &bytes, Some(listener.as_fd()))
+            .context("handing the seccomp listener to the id agent")?;
+        Ok(())
+    }
+}
+
+/// The child's whole life.
+fn run(socket: OwnedFd) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL))?;
+    nix::sys::prctl::set_name(c"rless-ids")?;
+    let message = file::receive_message(&socket, 12 + 4 * NGROUPS_MAX)?;
+    let Some((message, Some(listener))) = message else {
+        anyhow::bail!("no listener came")
+    };
+    drop(socket);
+    let numbers: Vec<u32> = message
+        .chunks_exact(4)
+        .map(|c| u32::from_ne_bytes([c[0], c[1], c[2], c[3]]))
+        .collect();
+    let [init, uid, gid, groups @ ..] = numbers.as_slice() else {
+        anyhow::bail!("short message")
+    };
+    let init = init.cast_signed();
+    let proc = Proc::open()?;
+    for (ns, flag) in [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+    ] {
+        let path = format!("{init}/ns/{ns}");
+        let fd = openat(
+            proc.dir(),
+            path.as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .with_context(|| format!("opening the container's {ns} namespace"))?;
+        setns(fd, flag).with_context(|| format!("joining the container's {ns} namespace"))?;
+    }
+    // Every later path is `self/fd/N` or `PID/…` of the host's proc.
+    fchdir(proc.dir())?;
+    let tasks = Tasks::new(init, Creds::new(*uid, *gid, groups.to_vec()));
+    Server {
+        listener,
+        roots: Roots::new()?,
+        proc,
+        tasks,
+    }
+    .serve()
+}
+
+#[derive(Debug)]
+struct Server {
+    listener: OwnedFd,
+    proc: Proc,
+    roots: Roots,
+    tasks: Tasks,
+}
+
+impl Server {
+    fn serve(&mut self) -> Result<()> {
+        loop {
+            let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let events = fds[0].revents().unwrap_or(PollFlags::empty());
+            if events.contains(PollFlags::POLLIN) {
+                self.next()?;
+            } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers one call. That its caller died meanwhile is no error.
+    fn next(&mut self) -> Result<()> {
+        let call = match seccomp::receive(&self.listener) {
+            Ok(request) => Call::from(request),
+            Err(e) if gone(&e) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        let (val, error, flags) = match self.answer(&call) {
+            Answer::Value(v) => (v, 0, 0),
+            Answer::Fail(e) => (0, -(e as i32), 0),
+            Answer::Continue => (0, 0, CONTINUE),
+        };
+        let response = seccomp::Response {
+            id: call.id,
+            val,
+            error,
+            flags,
+        };
+        match seccomp::respond(&self.listener, response) {
+            Err(e) if !gone(&e) => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, call: &Call) -> Answer {
+        let result = match call.number {
+            n if n == libc::SYS_exit_group => {
+                self.tasks.leaving(&self.proc, call.tid);
+                return Answer::Continue;
+            }
+            n if PATH_CHOWN.contains(&n) || n == libc::SYS_fchown || n == libc::SYS_fchownat => {
+                self.chown(call)
+            }
+            _ => self.ids(call),
+        };
+        match result {
+            Ok(value) => Answer::Value(value),
+            Err(errno) => Answer::Fail(errno),
+        }
+    }
+
+    fn ids(&mut self, call: &Call) -> Result<i64, Errno> {
+        let creds = self.tasks.of(&self.proc, call.tid);
+        match get(&creds, call) {
+            Some(result) => result,
+            None => {
+                let mut new = (*creds).clone();
+                let value = set(&mut new, call, &|| self.still(call))?;
+                if new != *creds {
+                    self.tasks.set(&self.proc, call.tid, new);
+                }
+                Ok(value)
+            }
+        }
+    }
+
+    fn chown(&mut self, call: &Call) -> Result<i64, Errno> {
+        let a = &call.args;
+        let path_at = |address: u64| -> Result<OsString, Errno> {
+            let path = memory::read_path(call.tid, address)?;
+            self.still(call)?;
+            Ok(path)
+        };
+        let (dirfd, path, follow, owner) = if call.number == libc::SYS_fchown {
+            (low_i32(a[0]), OsString::new(), true, owner(a[1], a[2]))
+        } else if call.number == libc::SYS_fchownat {
+            let (follow, empty) = chown::at_flags(a[4] & 0xffff_ffff)?;
+            let path = path_at(a[1])?;
+            if path.is_empty() && !empty {
+                return Err(Errno::ENOENT);
+            }
+            (low_i32(a[0]), path, follow, owner(a[2], a[3]))
+        } else {
+            let path = path_at(a[0])?;
+            if path.is_empty() {
+                return Err(Errno::ENOENT);
+            }
+            (
+                libc::AT_FDCWD,
+                path,
+                call.number == PATH_CHOWN[0],
+                owner(a[1], a[2]),
+            )
+        };
+        let target = Target {
+            dirfd,
+            path: &path,
+            follow,
+        };
+        let file = chown::open_target(&self.proc, &mut self.roots, call.tid, &target)?;
+        self.still(call)?;
+        let creds = self.tasks.of(&self.proc, call.tid);
+        chown::change(&file, &creds, owner)?;
+        Ok(0)
+    }
+
+    /// # Errors `ESRCH` if the caller is gone and its pid may stand for another task by now.
+    fn still(&self, call: &Call) -> Result<(), Errno> {
+        if seccomp::is_pending(&self.listener, call.id) {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH)
+        }
+    }
+}
+
+/// The get*id calls; `None` for any other.
+fn get(creds: &Creds, call: &Call) -> Option<Result<i64, Errno>> {
+    let tid = call.tid;
+    let a = &call.args;
+    Some(match call.number {
+        libc::SYS_getuid => Ok(i64::from(creds.uid.real)),
+        libc::SYS_geteuid => Ok(i64::from(creds.uid.effective)),
+        libc::SYS_getgid => Ok(i64::from(creds.gid.real)),
+        libc::SYS_getegid => Ok(i64::from(creds.gid.effective)),
+        libc::SYS_getresuid => put_each(
+            tid,
+            a,
+            [creds.uid.real, creds.uid.effective, creds.uid.saved],
+        ),
+        libc::SYS_getresgid => put_each(
+            tid,
+            a,
+            [creds.gid.real, creds.gid.effective, creds.gid.saved],
+        ),
+        libc::SYS_getgroups => get_groups(tid, a, &creds.groups),
+        _ => return None,
+    })
+}
+
+fn put_each(tid: Tid, addresses: &[u64; 6], ids: [u32; 3]) -> Result<i64, Errno> {
+    for (address, id) in addresses.iter().zip(ids) {
+        memory::write_ids(tid, *address, &[id])?;
+    }
+    Ok(0)
+}
+
+fn get_groups(tid: Tid, a: &[u64; 6], groups: &[u32]) -> Result<i64, Errno> {
+    let room = usize::try_from(low_i32(a[0])).map_err(|_| Errno::EINVAL)?;
+    if room > 0 {
+        if room < groups.len() {
+            return Err(Errno::EINVAL);
+        }
+        memory::write_ids(tid, a[1], groups)?;
+    }
+    i64::try_from(groups.len()).map_err(|_| Errno::EINVAL)
+}
+
+/// The set*id calls. `still` is asked after memory of the caller was read.
+/// # Errors As each call's manual page; `ENOSYS` for a call that the filter should not have sent.
+fn set(
+    creds: &mut Creds,
+    call: &Call,
+    still: &dyn Fn() -> Result<(), Errno>,
+) -> Result<i64, Errno> {
+    let a = &call.args;
+    match call.number {
+        libc::SYS_setuid => creds.setuid(id(a[0]))?,
+        libc::SYS_setgid => creds.setgid(id(a[0]))?,
+        libc::SYS_setreuid => creds.setreuid(id(a[0]), id(a[1]))?,
+        libc::SYS_setregid => creds.setregid(id(a[0]), id(a[1]))?,
+        libc::SYS_setresuid => creds.setresuid([id(a[0]), id(a[1]), id(a[2])])?,
+        libc::SYS_setresgid => creds.setresgid([id(a[0]), id(a[1]), id(a[2])])?,
+        libc::SYS_setfsuid => return Ok(i64::from(creds.setfsuid(id(a[0])))),
+        libc::SYS_setfsgid => return Ok(i64::from(creds.setfsgid(id(a[0])))),
+        libc::SYS_setgroups => {
+            let count = usize::try_from(low_i32(a[0])).map_err(|_| Errno::EINVAL)?;
+            if count > NGROUPS_MAX {
+                return Err(Errno::EINVAL);
+            }
+            let groups = memory::read_ids(call.tid, a[1], count)?;
+            still()?;
+            creds.setgroups(groups)?;
+        }
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+/// An id argument: the low 32 bits, -1 meaning "leave it".
+fn id(argument: u64) -> Option<u32> {
+    let low = low_u32(argument);
+    (low != u32::MAX).then_some(low)
+}
+
+fn owner(uid: u64, gid: u64) -> Owner {
+    Owner {
+        uid: id(uid),
+        gid: id(gid),
+    }
+}
+
+fn low_u32(argument: u64) -> u32 {
+    u32::try_from(argument & 0xffff_ffff).unwrap_or(u32::MAX)
+}
+
+fn low_i32(argument: u64) -> i32 {
+    low_u32(argument).cast_signed()
+}
+
+/// The caller died, or a signal interrupted the wait: nothing to answer.
+fn gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(number: i64, args: [u64; 6]) -> Call {
+        let tid = nix::unistd::getpid().as_raw();
+        Call {
+            id: 1,
+            tid,
+            number,
+            args,
+        }
+    }
+
+    #[test]
+    fn results_are_written_into_the_callers_memory() {
+        let creds = Creds::new(33, 7, vec![7, 9]);
+        let mut out = [9u32; 3];
+        let at = |i: usize| out.as_ptr() as u64 + 4 * i as u64;
+        let args = [at(0), at(1), at(2), 0, 0, 0];
+        assert_eq!(get(&creds, &call(libc::SYS_getresuid, args)), Some(Ok(0)));
+        assert_eq!(std::hint::black_box(&mut out), &mut [33, 33, 33]);
+        let args = [2, out.as_mut_ptr() as u64, 0, 0, 0, 0];
+        assert_eq!(get(&creds, &call(libc::SYS_getgroups, args)), Some(Ok(2)));
+        assert_eq!(std::hint::black_box(&mut out)[..2], [7, 9]);
+        assert_eq!(
+            get(&creds, &call(libc::SYS_getgroups, [1, 0, 0, 0, 0, 0])),
+            Some(Err(Errno::EINVAL))
+        );
+        assert_eq!(get(&creds, &call(libc::SYS_getgroups, [0; 6])), Some(Ok(2)));
+    }
+
+    #[test]
+    fn only_the_low_half_of_a_register_is_an_id() {
+        let mut creds = Creds::new(0, 0, vec![]);
+        let minus_one = [0xdead_0000_ffff_ffff, 0xffff_ffff, 0xffff_ffff, 0, 0, 0];
+        assert_eq!(
+            set(
+                &mut creds,
+                &call(libc::SYS_setresuid, minus_one),
+                &|| Ok(())
+            ),
+            Ok(0)
+        );
+        assert_eq!(creds, Creds::new(0, 0, vec![]));
+        let five = [0xdead_0000_0000_0005, 0, 0, 0, 0, 0];
+        assert_eq!(
+            set(&mut creds, &call(libc::SYS_setuid, five), &|| Ok(())),
+            Ok(0)
+        );
+        assert_eq!(creds.uid.real, 5);
+    }
+}
