@@ -17,6 +17,7 @@
 //! | `seccomp.rs` | loading filters, user notification |
 //! | `child.rs` | children that die with their parent |
 //! | `tty.rs` | the size of our own terminal |
+//! | `xattr.rs` | extended attributes by path |
 
 pub mod caps;
 pub(crate) mod child;
@@ -29,3 +30,4 @@ pub mod process;
 pub mod seccomp;
 pub mod supervise;
 pub mod tty;
+pub mod xattr;

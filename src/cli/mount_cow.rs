@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Bytes of content that the upper may hold
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
-    /// Show every owner as this one; true owners are in the attribute user.rless.owner
+    /// Show every owner as this one; true owners are in the attribute security.rless.owner
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     squash: Option<(u32, u32)>,
     /// Write the number of requests of each kind here at the end (or RLESS_FUSE_STATS)

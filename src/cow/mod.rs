@@ -94,7 +94,7 @@ pub struct Options {
     /// temporary place is NOT made; the mount is read-only.
     pub upper: Option<PathBuf>,
     /// Single-id mode: every owner is presented as this (uid, gid); true ids stay in metadata and
-    /// are read and set through the extended attribute `user.rless.owner` (`uid:gid`).
+    /// are read and set through the extended attribute `security.rless.owner` (`uid:gid`).
     pub squash: Option<(u32, u32)>,
     /// Bytes of upper data allowed; `None`: no limit.
     pub size_limit: Option<u64>,

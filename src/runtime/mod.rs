@@ -16,6 +16,7 @@
 mod control;
 mod credentials;
 mod exec;
+pub mod fakeid;
 pub mod idmap;
 mod init;
 mod namespaces;

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 /// Longest value, and longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const VALUE_MAX: usize = 65536;
 /// The true owner of an inode in single-id mode, `uid:gid` in decimal.
-pub(crate) const OWNER: &[u8] = b"user.rless.owner";
+pub(crate) const OWNER: &[u8] = b"security.rless.owner";
 
 /// `setxattr(2)` flags.
 const CREATE: u32 = 1;
