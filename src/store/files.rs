@@ -168,6 +168,15 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// Removes what dead writers left in `dir`: temporary files that nobody has locked and that are older than ten seconds.
 /// Errors are ignored: the next command tries again.
 pub fn sweep_unfinished(dir: &Path) {
+    sweep_older(dir, Duration::from_secs(10));
+}
+
+/// As [`sweep_unfinished`], whatever their age: for a caller that knows that nobody begins a file there now.
+pub fn sweep_unfinished_now(dir: &Path) {
+    sweep_older(dir, Duration::ZERO);
+}
+
+fn sweep_older(dir: &Path, age: Duration) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
     };
@@ -185,9 +194,7 @@ pub fn sweep_unfinished(dir: &Path) {
         let old = file
             .metadata()
             .and_then(|m| m.modified())
-            .map(|t| {
-                SystemTime::now().duration_since(t).unwrap_or_default() > Duration::from_secs(10)
-            })
+            .map(|t| SystemTime::now().duration_since(t).unwrap_or_default() >= age)
             .unwrap_or(false);
         if old && file.try_lock().is_ok() {
             drop(fs::remove_file(entry.path()));

@@ -264,7 +264,7 @@ fn files_of(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     }
 }
 
-/// Removes the files of `dir` that are not needed; unfinished ones are left to [`files::sweep_unfinished`].
+/// Removes the files of `dir` that are not needed, unfinished ones included: nobody begins one, the collection having the lock.
 fn remove_others(dir: &Path, needed: impl Fn(&str) -> bool) -> Result<()> {
     for path in files_of(dir)? {
         let name = path
@@ -276,6 +276,6 @@ fn remove_others(dir: &Path, needed: impl Fn(&str) -> bool) -> Result<()> {
         }
         files::remove_file(&path)?;
     }
-    files::sweep_unfinished(dir);
+    files::sweep_unfinished_now(dir);
     Ok(())
 }

@@ -8,12 +8,15 @@
 mod cow;
 mod faults;
 mod harness;
+mod hostile;
+mod images;
 mod layers;
 mod machine;
 mod messages;
 mod network;
 mod ownership;
 mod pty;
+mod registries;
 mod run;
 mod rungs;
 mod session;
