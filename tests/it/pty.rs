@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Cmd, host};
@@ -28,7 +28,6 @@ pub(crate) struct Pty {
 #[derive(Debug, Default)]
 struct Screen {
     bytes: Vec<u8>,
-    ended: bool,
 }
 
 impl Pty {
@@ -62,9 +61,11 @@ impl Pty {
             let mut block = [0; 4096];
             loop {
                 let length = reader.read(&mut block).unwrap_or(0);
-                let mut screen = shared.0.lock().unwrap();
+                let mut screen = shared
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 screen.bytes.extend_from_slice(&block[..length]);
-                screen.ended = length == 0;
                 shared.1.notify_all();
                 if length == 0 {
                     break;
@@ -102,27 +103,19 @@ impl Pty {
     /// [`Pty::expect`] with a limit of its own.
     pub(crate) fn expect_within(&mut self, text: &str, limit: Duration) -> String {
         let until = Instant::now() + limit;
-        let mut screen = self.screen.0.lock().unwrap();
         loop {
+            let ended = self.child.try_wait().unwrap();
+            let screen = self.screen.0.lock().unwrap_or_else(PoisonError::into_inner);
             let new = &screen.bytes[self.seen..];
             if let Some(at) = find(new, text.as_bytes()) {
                 let before = String::from_utf8_lossy(&new[..at]).into_owned();
                 self.seen += at + text.len();
                 return before;
             }
-            let now = Instant::now();
-            let shown = || String::from_utf8_lossy(&screen.bytes[self.seen..]).into_owned();
-            assert!(
-                !screen.ended,
-                "the terminal closed before {text:?}: {}",
-                shown()
-            );
-            assert!(
-                now < until,
-                "no {text:?} on the terminal within {limit:?}: {}",
-                shown()
-            );
-            screen = self.screen.1.wait_timeout(screen, until - now).unwrap().0;
+            let shown = String::from_utf8_lossy(new).into_owned();
+            assert!(ended.is_none(), "it ended ({ended:?}) before {text:?}: {shown}");
+            assert!(Instant::now() < until, "no {text:?} on the terminal within {limit:?}: {shown}");
+            drop(self.screen.1.wait_timeout(screen, Duration::from_millis(200)));
         }
     }
 
@@ -172,7 +165,7 @@ impl Pty {
 
     /// Everything that came out since the last match.
     pub(crate) fn shown(&self) -> String {
-        let screen = self.screen.0.lock().unwrap();
+        let screen = self.screen.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&screen.bytes[self.seen..]).into_owned()
     }
 }
