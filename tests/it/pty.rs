@@ -61,10 +61,7 @@ impl Pty {
             let mut block = [0; 4096];
             loop {
                 let length = reader.read(&mut block).unwrap_or(0);
-                let mut screen = shared
-                    .0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut screen = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
                 screen.bytes.extend_from_slice(&block[..length]);
                 shared.1.notify_all();
                 if length == 0 {
@@ -113,9 +110,19 @@ impl Pty {
                 return before;
             }
             let shown = String::from_utf8_lossy(new).into_owned();
-            assert!(ended.is_none(), "it ended ({ended:?}) before {text:?}: {shown}");
-            assert!(Instant::now() < until, "no {text:?} on the terminal within {limit:?}: {shown}");
-            drop(self.screen.1.wait_timeout(screen, Duration::from_millis(200)));
+            assert!(
+                ended.is_none(),
+                "it ended ({ended:?}) before {text:?}: {shown}"
+            );
+            assert!(
+                Instant::now() < until,
+                "no {text:?} on the terminal within {limit:?}: {shown}"
+            );
+            drop(
+                self.screen
+                    .1
+                    .wait_timeout(screen, Duration::from_millis(200)),
+            );
         }
     }
 
