@@ -3,7 +3,7 @@
 //!
 //! The outer test starts this binary again inside a user and mount namespace of the test user; the
 //! inner one mounts with `rless mount-cow`. One seed: `RLESS_COW_SEED`; operations a seed:
-//! `RLESS_COW_OPS`; `RLESS_COW_KILLS=1` also kills the server and remounts now and then.
+//! `RLESS_COW_OPS`.
 
 mod ops;
 
@@ -96,6 +96,17 @@ impl Mounted {
         nix::mount::umount(&self.point()).unwrap();
         let status = self.server.take().unwrap().wait().unwrap();
         assert!(status.success(), "server: {status}");
+    }
+}
+
+impl Mounted {
+    /// Ends the server at once, as an out-of-memory kill would, and mounts again.
+    fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        nix::mount::umount2(&self.point(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+        self.mount();
     }
 }
 
@@ -231,6 +242,97 @@ fn differential(dir: &Path, seed: u64, count: u64, image: bool) {
     );
     ours.release();
     mounted.unmount();
+}
+
+/// fsync of everything.
+fn sync(actor: &Actor, root: &Path) {
+    for path in actor.paths() {
+        let path = root.join(path);
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        if meta.is_file() {
+            std::fs::File::open(&path).unwrap().sync_all().unwrap();
+        }
+    }
+    std::fs::File::open(root).unwrap().sync_all().unwrap();
+}
+
+/// What must hold in a tree whatever was lost: everything can be read, link counts are right.
+fn sound(actor: &Actor, root: &Path, what: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let mut names: std::collections::BTreeMap<u64, (u64, u64, String)> = Default::default();
+    for line in actor.tree() {
+        assert!(!line.contains(": E"), "{what}: {line}");
+    }
+    for path in actor.paths() {
+        let full = root.join(&path);
+        let meta = std::fs::symlink_metadata(&full).unwrap();
+        if meta.is_dir() {
+            let dirs = std::fs::read_dir(&full)
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_type().unwrap().is_dir())
+                .count() as u64;
+            assert_eq!(meta.nlink(), dirs + 2, "{what}: links of {path}");
+        } else {
+            let entry = names.entry(meta.ino()).or_insert((0, meta.nlink(), path));
+            entry.0 += 1;
+        }
+    }
+    for (seen, links, path) in names.values() {
+        assert_eq!(seen, links, "{what}: links of {path}");
+    }
+}
+
+/// The server is killed again and again: what was fsynced is all there; what was not leaves a
+/// tree that is sound.
+fn kills(dir: &Path, seed: u64, rounds: u64) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let twin = prepare(dir, true);
+    let mut mounted = Mounted::start(dir);
+    let point = mounted.point();
+    let mut r = Rng::new(seed);
+    for round in 0..rounds {
+        let what = format!("seed {seed}, round {round}");
+        let (mut ours, mut theirs) = (Actor::new(&point), Actor::new(&twin));
+        for _ in 0..3 {
+            let known = theirs.paths();
+            for _ in 0..150 {
+                let op = ops::make(&mut r, &known);
+                let (a, b) = (ours.act(&op), theirs.act(&op));
+                assert_eq!(a, b, "{what}: {op:?}");
+            }
+        }
+        ours.release();
+        theirs.release();
+        if round % 2 == 0 {
+            sync(&ours, &point);
+            mounted.kill();
+            compare(&ours, &theirs, &what);
+        } else {
+            mounted.kill();
+            sound(&ours, &point, &what);
+            let copied = Command::new("sh")
+                .arg("-ec")
+                .arg("rm -rf \"$2\"; cp -a \"$1\" \"$2\"")
+                .args(["copy".as_ref(), point.as_os_str(), twin.as_os_str()])
+                .status()
+                .unwrap();
+            assert!(copied.success());
+            compare(&ours, &Actor::new(&twin), &what);
+        }
+    }
+    mounted.unmount();
+}
+
+#[test]
+fn what_was_fsynced_survives_a_killed_server_and_the_rest_is_sound() {
+    let Some(dir) = std::env::var_os(INNER) else {
+        return enter(
+            "cow::what_was_fsynced_survives_a_killed_server_and_the_rest_is_sound",
+            &[],
+        );
+    };
+    let seed = number("RLESS_COW_SEED", 5);
+    kills(Path::new(&dir), seed, number("RLESS_COW_OPS", 20));
 }
 
 fn inner(image: bool) -> bool {
