@@ -1,6 +1,10 @@
 //! `rless rmi`.
 
+use std::time::Duration;
+
 use super::{complain, format, object_exit_code};
+use crate::container::record::Containers;
+use crate::container::remove::{How, remove};
 use crate::error::{self, Kind, Result, usage};
 use crate::store::{Removed, Store};
 
@@ -35,7 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let mut code = 0;
     for name in &names {
-        match store.remove_image(name, args.force || args.all, &|_id| Vec::new()) {
+        let users = |id: &str| users(&store, id, args.force);
+        match store.remove_image(name, args.force || args.all, &users) {
             Ok(removed) => format::print(&removed.iter().map(line).collect::<String>())?,
             Err(e) if args.ignore && error::kind(&e) == Kind::NoSuchObject => {}
             Err(e) => {
@@ -45,6 +50,33 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+/// The containers that use an image and stay: with `force` they are removed first.
+fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
+    let records = match Containers::of(store).list() {
+        Ok(records) => records,
+        // What cannot be looked through may use it.
+        Err(e) => return vec![format!("(unknown: {e:#})")],
+    };
+    let mut left = Vec::new();
+    for record in records {
+        if record.image_id.as_deref() != Some(image) {
+            continue;
+        }
+        let how = How {
+            force: true,
+            volumes: true,
+            patience: Duration::from_secs(10),
+        };
+        if !force {
+            left.push(record.id);
+        } else if let Err(e) = remove(store, &record, how) {
+            complain(&e);
+            left.push(record.id);
+        }
+    }
+    left
 }
 
 fn line(removed: &Removed) -> String {

@@ -14,6 +14,7 @@ use super::spec::ImageSays;
 use crate::cow::{IdView, Lower};
 use crate::error::{self, Fault, Kind, Result, ResultExt, failed, usage};
 use crate::runtime::idmap::{IdRange, Mapping};
+use crate::store::files::Lock;
 use crate::store::{Image, Progress, PullPolicy, Store};
 use crate::sys::supervise;
 
@@ -28,6 +29,8 @@ pub struct Chosen {
     pub lower: Lower,
     /// The image's configuration.
     pub says: ImageSays,
+    /// Keeps the image from being removed until the container's record names it.
+    pub hold: Option<Lock>,
 }
 
 /// Finds the request's image, pulling it if its policy says so.
@@ -47,8 +50,16 @@ pub fn resolve(
     if let Some(path) = directory {
         return host_directory(store, path, mapping);
     }
-    let image = find_or_pull(store, request, progress)?;
+    let mut image = find_or_pull(store, request, progress)?;
+    let mut hold = store.hold_image(&image.id)?;
+    if !image.index.exists() {
+        // Removed after it was found and before it was held.
+        drop(hold);
+        image = find_or_pull(store, request, progress)?;
+        hold = store.hold_image(&image.id)?;
+    }
     Ok(Chosen {
+        hold: Some(hold),
         name: shown_name(&image, &request.image),
         lower: Lower::Image {
             index: image.index.clone(),
@@ -86,6 +97,7 @@ fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Result<Chosen
             gids: view(&mapping.gids),
         },
         says: ImageSays::default(),
+        hold: None,
     })
 }
 
@@ -111,11 +123,15 @@ fn find_or_pull(store: &Store, request: &Request, progress: &dyn Progress) -> Re
     let name = &request.image;
     let policy = request.pull.policy;
     // Another platform than the host's is the store's to tell: it knows what it has.
-    if matches!(policy, PullPolicy::Missing | PullPolicy::Never)
-        && request.pull.platform.is_none()
-        && let Some(image) = store.find_image(name)?
+    if matches!(policy, PullPolicy::Missing | PullPolicy::Never) && request.pull.platform.is_none()
     {
-        return Ok(image);
+        match store.find_image(name) {
+            Ok(Some(image)) => return Ok(image),
+            Ok(None) => {}
+            // A damaged image is fetched again.
+            Err(e) if policy == PullPolicy::Missing && error::kind(&e) == Kind::Failed => {}
+            Err(e) => return Err(e),
+        }
     }
     if policy == PullPolicy::Never && request.pull.platform.is_none() {
         return Err(

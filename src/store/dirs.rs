@@ -27,7 +27,7 @@ use anyhow::Context;
 use nix::unistd::getuid;
 
 use super::files;
-use crate::error::{Result, failed};
+use crate::error::{Result, ResultExt, failed};
 
 /// Version of the layout; a store of another version is refused.
 const VERSION: &str = "1";
@@ -51,7 +51,11 @@ const SUBDIRECTORIES: [&str; 13] = [
 /// Finds the data directory and makes what is missing of it.
 pub(super) fn open_data() -> Result<PathBuf> {
     let data = data_path()?;
-    prepare(&data).with_context(|| format!("opening the store {}", data.display()))?;
+    prepare(&data).fault(|| {
+        failed(format!("opening the store {}", data.display())).hint(
+            "The store must be in a directory of yours that can be written; RLESS_STORE names another one.",
+        )
+    })?;
     Ok(data)
 }
 

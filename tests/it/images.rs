@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::harness::skip;
+use crate::harness::{Sandbox, skip, world};
 use crate::hostile::{Body, Recipe, Reply, Server, noise, simple};
 use crate::registries::{BASIC, Bench, honest, twisted};
 
@@ -406,4 +406,18 @@ fn a_full_disk_is_named_and_rolled_back() {
     let printed = stdout(&output);
     let left: Vec<_> = printed.lines().filter(|l| l.starts_with('/')).collect();
     assert_eq!(left.len(), 1, "only the version is left: {left:?}");
+}
+
+#[test]
+fn an_image_with_a_container_is_removed_only_by_force_and_with_it() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox
+        .rless(["run", "--network", "none", "busybox", "true"])
+        .ok();
+    let refused = sandbox.rless(["rmi", "busybox"]).exits(2);
+    refused.says(&["in use by container", "rmi -f"]);
+    sandbox.rless(["rmi", "-f", "busybox"]).ok();
+    assert_eq!(sandbox.rless(["ps", "-aq"]).ok(), "");
+    assert_eq!(sandbox.rless(["images", "-q"]).ok(), "");
 }
