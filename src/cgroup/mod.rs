@@ -4,7 +4,7 @@
 //! [`detect`] finds out, without D-Bus, which of these this caller can have:
 //!
 //! 1. [`Rung::Systemd`]: the user's (or for root the system's) systemd makes a transient scope and
-//!    delegates it ([`systemd`]).
+//!    delegates it.
 //! 2. [`Rung::Delegated`]: the caller's own cgroup is writable, as under another engine, a batch
 //!    system or `systemd-run --property Delegate=yes`: a child of it is made.
 //! 3. [`Rung::None`]: no cgroup (v1, hybrid, read-only, no session). Asking for a limit is then an
@@ -25,10 +25,11 @@
 //! [`Scope::create`] (the supervisor is moved, controllers are enabled, limits are written and read
 //! back), clone of init, [`Scope::add_init`] before it unshares its cgroup namespace.
 
+mod dbus;
 pub mod detect;
 pub mod limits;
 pub mod scope;
-pub mod systemd;
+mod systemd;
 
 pub use detect::{Availability, Rung, detect};
 pub use limits::{Bound, Limits};

@@ -2,28 +2,21 @@
 //!
 //! # Theory of operation
 //! Spoken to on its private socket, systemd needs no `Hello` and sends `JobRemoved` unasked: the
-//! whole exchange is authentication, one `StartTransientUnit`, its reply and that signal. On a bus
-//! there is a `Hello` before it, and systemd sends the signal to the caller of the job without
-//! `Subscribe` or `AddMatch`: two calls.
-//!
-//! The connection lives within one `block_on`, so that its tasks run on the calling thread; it is
-//! closed before the call returns and no thread of zbus is left when the supervisor clones.
+//! whole exchange is one write (authentication and `StartTransientUnit`) and the answers. On a bus
+//! there is a `Hello` before the call, and signals would need a third call to subscribe; instead
+//! this process looks where it is until it has been moved.
 //!
 //! Only the caller's own PID goes into the unit: older versions refuse those of another uid.
 
-use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
-use zbus::connection::Builder;
-use zbus::export::futures_core::Stream as _;
-use zbus::message::{Message, Type};
-use zbus::{Connection, MessageStream, OwnedObjectPath, Variant};
+use anyhow::{Context as _, anyhow, bail};
+use zbus::{OwnedObjectPath, Variant};
 
+use super::dbus::{self, Call, Client};
+use super::detect;
 use super::limits::{Bound, Limits};
 use crate::error::{Result, ResultExt as _, failed};
 
@@ -36,7 +29,7 @@ pub(crate) struct Unit<'a> {
     pub(crate) name: &'a str,
     pub(crate) description: &'a str,
     pub(crate) slice: &'a str,
-    /// Process to move into it.
+    /// Process to move into it: the caller.
     pub(crate) pid: u32,
     /// CPU bounds are attributes of the scope itself, which only systemd writes.
     pub(crate) limits: &'a Limits,
@@ -48,128 +41,124 @@ pub(crate) fn start_scope(
     bus: Option<&str>,
     unit: &Unit<'_>,
 ) -> Result<u32> {
-    let socket = private.and_then(|path| match UnixStream::connect(path) {
-        Ok(socket) => Some(socket),
+    let direct = private.and_then(|path| match UnixStream::connect(path) {
+        Ok(stream) => Some(stream),
         Err(e) => {
             log::debug!("connecting to {}: {e}", path.display());
             None
         }
     });
-    let (builder, calls) = match (socket, bus) {
-        (Some(socket), _) => (Builder::unix_stream(socket).p2p(), 1),
-        (None, Some(address)) => (Builder::address(address), 2),
-        (None, None) => {
-            return Err(anyhow!(
-                "systemd's private socket does not answer and there is no bus"
-            ));
-        }
+    let started = match (direct, bus) {
+        (Some(stream), _) => over_private(stream, unit),
+        (None, Some(address)) => over_bus(address, unit),
+        (None, None) => Err(anyhow!(
+            "its private socket does not answer and there is no bus"
+        )),
     };
-    zbus::block_on(async {
-        let work = exchange(builder, unit);
-        within(work).await
-    })
-    .fault(|| {
+    started.fault(|| {
         failed(format!("asking systemd for the scope {}", unit.name))
-            .hint("see what it says: journalctl --user -e (journalctl -e for root)")
-    })?;
-    Ok(calls)
-}
-
-/// Bounds the whole exchange in time.
-async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut work = pin!(work);
-    let runtime = zruntime::SharedRuntime::current().context("making a timer")?;
-    let mut sleep = pin!(runtime.sleep(WITHIN));
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(done);
-        }
-        sleep
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(anyhow!("no answer within {} seconds", WITHIN.as_secs())))
+            .hint("its own account: journalctl --user -e (journalctl -e for root)")
     })
-    .await
 }
 
-async fn exchange(builder: Builder<'_>, unit: &Unit<'_>) -> Result<()> {
-    let connection = builder.build().await.context("connecting")?;
-    let outcome = run_job(&connection, unit).await;
-    // Closed here, while this thread still drives the connection's tasks.
-    let _ = connection.close().await;
-    outcome
-}
-
-async fn run_job(connection: &Connection, unit: &Unit<'_>) -> Result<()> {
-    let mut messages = MessageStream::from(connection);
-    let call = Message::method_call("/org/freedesktop/systemd1", "StartTransientUnit")
-        .destination("org.freedesktop.systemd1")
-        .interface("org.freedesktop.systemd1.Manager")
-        .build(&(
-            unit.name,
-            "fail",
-            properties(unit)?,
-            Vec::<(&str, Vec<(&str, Variant<'_>)>)>::new(),
-        ))?;
-    let serial = call.primary_header().serial_num();
-    connection
-        .send(&call)
-        .await
-        .context("sending StartTransientUnit")?;
+fn over_private(stream: UnixStream, unit: &Unit<'_>) -> Result<u32> {
+    let mut client = Client::new(stream, WITHIN);
+    let serial = client.call(&START, &body(unit)?)?;
+    client.flush()?;
     let mut job: Option<OwnedObjectPath> = None;
-    // Signals may overtake the reply in theory; they are kept until the job's name is known.
+    // A signal may overtake the reply; it is kept until the job's name is known.
     let mut removed: Vec<(OwnedObjectPath, String)> = Vec::new();
     loop {
-        let message = next(&mut messages)
-            .await
-            .context("the connection was closed")?
-            .context("receiving")?;
-        let header = message.header();
-        match message.message_type() {
-            Type::MethodReturn if header.reply_serial() == Some(serial) => {
-                job = Some(
-                    message
-                        .body()
-                        .deserialize()
-                        .context("reading the job's name")?,
-                );
-            }
-            Type::Error if header.reply_serial() == Some(serial) => {
-                let name = header
-                    .error_name()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                let text: String = message.body().deserialize().unwrap_or_default();
-                return Err(anyhow!("{text} ({name})"));
-            }
-            Type::Signal if header.member().is_some_and(|m| m.as_str() == "JobRemoved") => {
-                let Ok((_, path, _, result)) = message
-                    .body()
-                    .deserialize::<(u32, OwnedObjectPath, String, String)>()
-                else {
-                    continue;
-                };
-                removed.push((path, result));
-            }
-            _ => {}
+        let message = client.receive()?;
+        if message.reply_to == Some(serial) {
+            refused(&message)?;
+            job = Some(message.body()?);
+        } else if message.kind == dbus::SIGNAL && message.member.as_deref() == Some("JobRemoved") {
+            let (_, path, _, result) = message.body::<(u32, OwnedObjectPath, String, String)>()?;
+            removed.push((path, result));
         }
         let Some(job) = &job else { continue };
         if let Some((_, result)) = removed.iter().find(|(path, _)| path == job) {
             return match result.as_str() {
-                "done" => Ok(()),
+                "done" => Ok(1),
                 other => Err(anyhow!("its job ended as `{other}`")),
             };
         }
     }
 }
 
-async fn next(messages: &mut MessageStream) -> Option<zbus::Result<Message>> {
-    let mut messages = pin!(messages);
-    poll_fn(|cx| messages.as_mut().poll_next(cx)).await
+fn over_bus(address: &str, unit: &Unit<'_>) -> Result<u32> {
+    let mut client = Client::new(dbus::connect(address)?, WITHIN);
+    let hello = Call {
+        destination: "org.freedesktop.DBus",
+        path: "/org/freedesktop/DBus",
+        interface: "org.freedesktop.DBus",
+        member: "Hello",
+    };
+    client.call(&hello, &())?;
+    let serial = client.call(&START, &body(unit)?)?;
+    client.flush()?;
+    loop {
+        let message = client.receive()?;
+        if message.reply_to.is_some() {
+            refused(&message)?;
+        }
+        if message.reply_to == Some(serial) {
+            break;
+        }
+    }
+    let deadline = Instant::now() + WITHIN;
+    let mut pause = Duration::from_micros(100);
+    while !inside(unit.name) {
+        if Instant::now() > deadline {
+            bail!("its job does not end");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(2)
+}
+
+/// Whether this process is in the scope.
+pub(crate) fn inside(name: &str) -> bool {
+    detect::own_directory().is_some_and(|dir| dir.file_name().is_some_and(|n| n == name))
+}
+
+/// An error reply in the server's words.
+fn refused(message: &dbus::Incoming) -> Result<()> {
+    if message.kind != dbus::ERROR {
+        return Ok(());
+    }
+    let text = message.body::<String>().unwrap_or_default();
+    bail!(
+        "{text} ({})",
+        message.error.as_deref().unwrap_or("unnamed error")
+    )
+}
+
+const START: Call<'static> = Call {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+    member: "StartTransientUnit",
+};
+
+/// Properties of a unit: names and values.
+type Properties<'a> = Vec<(&'a str, Variant<'a>)>;
+/// Name, mode, properties, and auxiliary units.
+type StartBody<'a> = (
+    &'a str,
+    &'a str,
+    Properties<'a>,
+    Vec<(&'a str, Properties<'a>)>,
+);
+
+fn body<'a>(unit: &Unit<'a>) -> Result<StartBody<'a>> {
+    Ok((unit.name, "fail", properties(unit)?, Vec::new()))
 }
 
 /// The unit's properties, systemd.resource-control(5) and org.freedesktop.systemd1(5).
-fn properties<'a>(unit: &Unit<'a>) -> Result<Vec<(&'static str, Variant<'a>)>> {
+fn properties<'a>(unit: &Unit<'a>) -> Result<Properties<'a>> {
     let mut properties = vec![
         ("Description", Variant::from(unit.description)),
         ("Slice", Variant::from(unit.slice)),

@@ -58,23 +58,22 @@ fn addresses() -> Vec<(String, IpAddr)> {
 
 impl View {
     /// The address a container gets behind pasta with these options: the one given (`-a`), the one
-    /// copied from the host, or the made-up one.
-    pub(crate) fn container_address(&self, options: &[String]) -> Option<IpAddr> {
-        let given = |names: &[&str]| {
-            options.iter().enumerate().find_map(|(i, o)| {
-                let (name, value) = match o.split_once('=') {
-                    Some((name, value)) => (name, Some(value)),
-                    None => (o.as_str(), options.get(i + 1).map(String::as_str)),
-                };
-                names.contains(&name).then_some(value).flatten()
-            })
-        };
-        if let Some(address) = given(&["-a", "--address"]) {
+    /// copied from the host, or the private one.
+    pub(crate) fn container_address(
+        &self,
+        features: Features,
+        options: &[String],
+    ) -> Option<IpAddr> {
+        if let Some(address) = option(options, &["-a", "--address"]) {
             return address.split('/').next().and_then(|a| a.parse().ok());
         }
-        let interface = given(&["-i", "--interface"]).or(self.route.as_deref());
-        let Some(interface) = interface else {
-            return Some(IpAddr::V4(pasta::ISOLATED));
+        let interface = match option(options, &["-i", "--interface"]) {
+            Some(interface) => interface,
+            None if !features.map_guest_addr => return Some(IpAddr::V4(pasta::PRIVATE)),
+            None => match &self.route {
+                Some(interface) => interface,
+                None => return Some(IpAddr::V4(pasta::PRIVATE)),
+            },
         };
         let own = |v4: bool| {
             self.addresses
@@ -85,21 +84,37 @@ impl View {
         own(true).or_else(|| own(false))
     }
 
-    /// The address under which a container reaches this host.
-    pub(crate) fn gateway(&self, features: Features, isolated: bool) -> Option<IpAddr> {
-        if isolated {
-            return None;
+    /// The address under which a container with these options reaches this host.
+    pub(crate) fn gateway(&self, features: Features, options: &[String]) -> Option<IpAddr> {
+        if let Some(alias) = option(options, &["--map-guest-addr"]) {
+            return alias.parse().ok();
         }
-        if features.map_guest_addr {
+        let chosen = option(options, &["-a", "--address", "-i", "--interface"]).is_some();
+        if features.map_guest_addr && self.route.is_some() && !chosen {
             return Some(IpAddr::V4(pasta::HOST_ALIAS));
         }
-        // Without an alias the copied address means the container itself; any other will do.
-        let copied = self.container_address(&[]);
-        self.addresses
+        // The container's own address never leaves it; any other of the host's does.
+        let own = self.container_address(features, options);
+        let mut others = self
+            .addresses
             .iter()
-            .map(|(_, ip)| *ip)
-            .find(|ip| ip.is_ipv4() && Some(*ip) != copied)
+            .filter(|(_, ip)| ip.is_ipv4() && Some(*ip) != own);
+        let routed = others
+            .clone()
+            .find(|(name, _)| Some(name) == self.route.as_ref());
+        routed.or_else(|| others.next()).map(|(_, ip)| *ip)
     }
+}
+
+/// The value of one of pasta's options, given as `NAME VALUE` or `NAME=VALUE`.
+fn option<'a>(options: &'a [String], names: &[&str]) -> Option<&'a str> {
+    options.iter().enumerate().find_map(|(i, o)| {
+        let (name, value) = match o.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (o.as_str(), options.get(i + 1).map(String::as_str)),
+        };
+        names.contains(&name).then_some(value).flatten()
+    })
 }
 
 /// Interface of the default route with the lowest metric in `/proc/net/route`.
@@ -200,7 +215,6 @@ fn probe_at(program: &Path, cache: &Path) -> Result<Features> {
 fn features(help: &str) -> Features {
     Features {
         map_guest_addr: help.contains("--map-guest-addr"),
-        map_host_loopback: help.contains("--map-host-loopback"),
     }
 }
 
@@ -263,18 +277,18 @@ pub fn describe(cache: &Path) -> Vec<(String, String)> {
     match find(cache) {
         Ok((program, features)) => {
             lines.push(("pasta".to_owned(), program.display().to_string()));
-            let alias = if features.map_guest_addr {
-                pasta::HOST_ALIAS.to_string()
-            } else {
-                "none (this pasta lacks --map-guest-addr)".to_owned()
-            };
-            lines.push(("hostAlias".to_owned(), alias));
+            let shown = |ip: Option<IpAddr>| ip.map_or("none".to_owned(), |ip| ip.to_string());
+            lines.push((
+                "containerAddress".to_owned(),
+                shown(view.container_address(features, &[])),
+            ));
+            lines.push(("hostAddress".to_owned(), shown(view.gateway(features, &[]))));
         }
         Err(e) => lines.push(("pasta".to_owned(), format!("{e:#}"))),
     }
     let route = view
         .route
-        .unwrap_or_else(|| format!("no default route: containers get {}", pasta::ISOLATED));
+        .unwrap_or_else(|| "none: no default route".to_owned());
     lines.push(("interface".to_owned(), route));
     lines
 }
@@ -302,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_container_address_follows_pastas_options() {
+    fn the_container_address_follows_pasta_and_its_options() {
         let view = View {
             route: Some("eth0".into()),
             addresses: vec![
@@ -311,27 +325,41 @@ mod tests {
             ],
             ..View::default()
         };
-        let at = |options: &[&str]| {
-            let options: Vec<String> = options.iter().map(|s| (*s).to_owned()).collect();
-            view.container_address(&options).map(|ip| ip.to_string())
+        let newer = Features {
+            map_guest_addr: true,
         };
-        assert_eq!(at(&[]).as_deref(), Some("192.0.2.2"));
-        assert_eq!(at(&["-a", "10.9.9.9/24"]).as_deref(), Some("10.9.9.9"));
-        assert_eq!(at(&["--interface=lan"]).as_deref(), Some("10.0.0.1"));
+        let older = Features::default();
+        let words =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        let both = |view: &View, features, text: &str| {
+            let options = words(text);
+            let show = |ip: Option<IpAddr>| ip.map_or("-".to_owned(), |ip| ip.to_string());
+            (
+                show(view.container_address(features, &options)),
+                show(view.gateway(features, &options)),
+            )
+        };
+        let is = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(both(&view, newer, ""), is("192.0.2.2", "169.254.1.2"));
+        assert_eq!(both(&view, older, ""), is("10.0.2.100", "192.0.2.2"));
         assert_eq!(
-            View::default()
-                .container_address(&[])
-                .map(|i| i.to_string())
-                .as_deref(),
-            Some("169.254.2.1")
+            both(&view, newer, "-a 10.9.9.9/24"),
+            is("10.9.9.9", "192.0.2.2")
         );
-        // The host is reached at an address that is not the container's own.
         assert_eq!(
-            view.gateway(Features::default(), false)
-                .map(|i| i.to_string())
-                .as_deref(),
-            Some("10.0.0.1")
+            both(&view, older, "--interface=lan"),
+            is("10.0.0.1", "192.0.2.2")
         );
+        assert_eq!(
+            both(&view, newer, "--map-guest-addr 169.254.9.9"),
+            is("192.0.2.2", "169.254.9.9")
+        );
+        assert_eq!(both(&View::default(), newer, ""), is("10.0.2.100", "-"));
+        let unrouted = View {
+            route: None,
+            ..view
+        };
+        assert_eq!(both(&unrouted, newer, ""), is("10.0.2.100", "10.0.0.1"));
     }
 
     #[test]

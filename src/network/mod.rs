@@ -6,16 +6,26 @@
 //! else, and waits for [`Pasta::wait_ready`] before it releases the container's first process.
 //!
 //! # What a container sees behind pasta
-//! - The addresses and routes of the host's interface with the default route (as podman), so that
-//!   no address is translated on the way out; source addresses of clients of published ports are kept.
-//! - The host's loopback cannot be reached (`--no-map-gw`); the host itself is `host.containers.internal`,
-//!   169.254.1.2, where pasta has `--map-guest-addr`, else another address of the host if it has one.
+//! - The addresses and routes of the host's interface with the default route, as with podman. Source
+//!   addresses of clients of published ports are kept.
+//! - The host's loopback cannot be reached (`--no-map-gw`). The host itself is `host.containers.internal`:
+//!   169.254.1.2, which pasta maps to the address that the container shares with it.
+//! - A pasta without that mapping (`--map-guest-addr`; Debian 12's) gives 10.0.2.100 instead of the
+//!   host's address, so that the host stays reachable under its own, and datagrams from the host's
+//!   own addresses find their way back.
 //! - The host's resolvers as they are. If the first is on the host's loopback (systemd-resolved),
 //!   169.254.1.1 instead, which pasta forwards. Only then is forwarding switched on: Debian 12's pasta
 //!   gives every answer of the host's resolver the forwarder's address, and libc drops those it did not ask.
-//! - A host without any default route still gets a network: a made-up link-local address, over which
-//!   published ports work. Debian 12's pasta refuses to start without a template interface; it is
-//!   given `lo` and every value that `lo` lacks.
+//! - A host without any default route still gets a network: 10.0.2.100 over a template of `lo` with
+//!   every value that `lo` lacks, since Debian 12's pasta refuses to start without a template
+//!   interface. Published ports work over it.
+//!
+//! # Limits of Debian 12's pasta
+//! Answers to datagrams sent to a published UDP port from the host's loopback are lost when the
+//! container's port is lower than the host's, and its table of reverse ports is overrun; such a
+//! mapping is refused ([`prepare`]). A connection to a published TCP port from elsewhere than the
+//! host's loopback is completed for the server only when the client has sent its first bytes, so
+//! protocols in which the server speaks first stall. Debian 13's has neither fault.
 //!
 //! # Versions of pasta
 //! Debian 12's is of March 2023 and prints `pasta unknown version`, so the version says nothing.
@@ -39,7 +49,7 @@ pub use host::find;
 pub use pasta::{Pasta, PastaConfig, Target};
 pub use ports::{PortMapping, Protocol, Published};
 
-use crate::error::{Result, usage};
+use crate::error::{Result, failed, usage};
 
 /// Sysctls of a network namespace of the container's own: ping without a capability, and ports
 /// from 0 for every user in it. The range of groups is limited to mapped ones by the kernel, so the
@@ -291,8 +301,9 @@ pub fn prepare(request: &Request<'_>) -> Result<Setup> {
             setup.ports = ports::resolve(request.ports)?;
             let forward = files::needs_forwarder(&view.resolver);
             let isolated = view.route.is_none();
-            addresses.extend(view.container_address(options));
-            file.gateway = view.gateway(features, isolated);
+            addresses.extend(view.container_address(features, options));
+            file.gateway = view.gateway(features, options);
+            check_udp(&setup.ports, features)?;
             setup.pasta = Some(PastaConfig {
                 program,
                 features,
@@ -316,6 +327,19 @@ pub fn prepare(request: &Request<'_>) -> Result<Setup> {
     setup.hosts = files::hosts(&file)?;
     setup.resolv_conf = request.dns.over(&derived).text();
     Ok(setup)
+}
+
+/// Refuses what this pasta would do wrong (see the module's text).
+fn check_udp(ports: &[Published], features: pasta::Features) -> Result<()> {
+    let lower = |p: &&Published| p.protocol == Protocol::Udp && p.container_port < p.host_port;
+    match ports.iter().find(lower) {
+        Some(port) if !features.map_guest_addr => Err(failed(format!(
+            "publishing {port}: this host's pasta loses answers when the container's UDP port is lower than the host's"
+        ))
+        .hint("publish it on the same host port or a lower one, or install a newer package passt (Debian 13's works)")
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -38,8 +38,6 @@ use crate::error::{Fault, Result, ResultExt as _, failed};
 pub struct Features {
     /// `--map-guest-addr`: the host under an address of its own (passt 2024_10 on).
     pub map_guest_addr: bool,
-    /// `--map-host-loopback` (passt 2024_09 on).
-    pub map_host_loopback: bool,
 }
 
 /// How pasta is to be run; plain data, made by [`super::prepare`].
@@ -88,8 +86,8 @@ pub struct Pasta {
 pub(crate) const FORWARDER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The host's own address under which a container reaches it (`--map-guest-addr`).
 pub(crate) const HOST_ALIAS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
-/// Address of a container whose host has no default route.
-pub(crate) const ISOLATED: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 1);
+/// Address of a container that does not get the host's: slirp4netns' choice of old.
+pub(crate) const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 
 /// Longest standard error kept, bytes.
 const ERRORS_KEPT: u64 = 64 * 1024;
@@ -124,25 +122,18 @@ impl PastaConfig {
         if self.forward {
             push(&["--dns-forward", &FORWARDER.to_string()]);
         }
-        if self.features.map_guest_addr && !self.isolated && !given(&["--map-guest-addr"]) {
-            push(&["--map-guest-addr", &HOST_ALIAS.to_string()]);
-        }
-        if self.isolated && !given(&["-i", "--interface", "-a", "--address"]) {
-            // Nothing to copy from: loopback as the template, with everything it lacks spelled out.
-            push(&[
-                "-4",
-                "-i",
-                "lo",
-                "-a",
-                &ISOLATED.to_string(),
-                "-n",
-                "16",
-                "-g",
-                "169.254.2.2",
-            ]);
-            push(&["-M", "9a:55:9a:55:9a:55"]);
-            if !given(&["-I", "--ns-ifname"]) {
-                push(&["-I", "eth0"]);
+        if !given(&["-i", "--interface", "-a", "--address"]) {
+            if self.isolated {
+                // Nothing to copy from: loopback is the template, with all that it lacks.
+                push(&["-4", "-i", "lo", "-M", "9a:55:9a:55:9a:55"]);
+                if !given(&["-I", "--ns-ifname"]) {
+                    push(&["-I", "eth0"]);
+                }
+            }
+            if self.isolated || !self.features.map_guest_addr {
+                push(&["-a", &PRIVATE.to_string(), "-n", "24", "-g", "10.0.2.2"]);
+            } else if !given(&["--map-guest-addr"]) {
+                push(&["--map-guest-addr", &HOST_ALIAS.to_string()]);
             }
         }
         for (option, long, protocol) in [

@@ -283,13 +283,12 @@ fn arguments_follow_the_version_and_the_host() {
     };
     assert_eq!(
         line(&config),
-        "-f -q -P /proc/self/fd/1 --config-net --dns-forward 169.254.1.1 -t 127.0.0.1/8080:80 \
-         -u 53-54:5353-5354 -U none -T auto 7"
+        "-f -q -P /proc/self/fd/1 --config-net --dns-forward 169.254.1.1 -a 10.0.2.100 -n 24 -g 10.0.2.2 \
+         -t 127.0.0.1/8080:80 -u 53-54:5353-5354 -U none -T auto 7"
     );
     let newer = PastaConfig {
         features: Features {
             map_guest_addr: true,
-            map_host_loopback: true,
         },
         options: Vec::new(),
         forward: false,
@@ -316,7 +315,7 @@ fn a_host_without_any_route_publishes_all_the_same() {
         .wait_ready()
         .unwrap_or_else(|e| panic!("{}", report(&e)));
     let addresses = sleeper.run(&["cat", "/proc/net/fib_trie"]);
-    assert!(addresses.contains(&ISOLATED.to_string()), "{addresses}");
+    assert!(addresses.contains(&PRIVATE.to_string()), "{addresses}");
     let mut client =
         TcpStream::connect((Ipv4Addr::LOCALHOST, config.ports[0].host_port)).expect("client");
     let _ = client.write_all(b"x");
