@@ -123,6 +123,7 @@ fn limits_are_kept_and_the_supervisor_is_not_under_them() {
     );
     assert!(!forks.success(), "40 processes under a limit of 20");
     assert!(keyed(&read(&scope.container().join("pids.events")), "max").unwrap_or(0) > 0);
+    scope.kill().expect("kill");
     scope.remove();
     assert!(!scope.container().exists());
 }
