@@ -1,7 +1,11 @@
 //! `rless generate`: man pages and completions from the command-line definition.
+//!
+//! The results are committed; after a change of flags: `cargo run -- generate man man` and
+//! `cargo run -- generate completions completions`.
 
-use super::definition;
+use super::Cli;
 use crate::error::{Result, ResultExt, failed};
+use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn man(dir: &Path) -> std::io::Result<()> {
-    let mut command = definition();
+    let mut command = Cli::command();
     command.build();
     page(&command, "rless", dir)?;
     pages(&command, "rless", dir)
@@ -64,8 +68,48 @@ fn completions(dir: &Path) -> std::io::Result<()> {
         (Shell::Fish, "rless.fish"),
     ] {
         let mut text = Vec::new();
-        clap_complete::generate(shell, &mut definition(), "rless", &mut text);
+        clap_complete::generate(shell, &mut Cli::command(), "rless", &mut text);
         std::fs::write(dir.join(name), text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn files(dir: &Path) -> BTreeMap<String, String> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap());
+        let visible = entries.filter(|e| !e.file_name().to_string_lossy().starts_with('.'));
+        visible
+            .map(|e| {
+                let name = e.file_name().into_string().unwrap();
+                (name, std::fs::read_to_string(e.path()).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn committed_pages_and_completions_have_not_drifted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (what, name) in [(What::Man, "man"), (What::Completions, "completions")] {
+            let dir = dir.path().join(name);
+            run(&Args {
+                what,
+                dir: dir.clone(),
+            })
+            .unwrap();
+            let (made, committed) = (files(&dir), files(&root.join(name)));
+            let names: Vec<_> = made.keys().collect();
+            assert_eq!(names, committed.keys().collect::<Vec<_>>(), "{name}");
+            for (file, text) in &made {
+                assert!(
+                    committed[file] == *text,
+                    "{name}/{file} has drifted: cargo run -- generate {name} {name}"
+                );
+            }
+        }
+    }
 }

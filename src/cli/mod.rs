@@ -136,7 +136,12 @@ fn exit(result: Result<u8>) -> ExitCode {
 
 /// Help and version are no errors; a wrong command line is 125, as docker's and podman's.
 fn usage_exit(e: &clap::Error) -> ExitCode {
-    let _ = e.print();
+    // Help as it is in the manual, without the values that every switch takes besides.
+    let plain = Cli::command().try_get_matches();
+    match plain.err().filter(|p| !e.use_stderr() && !p.use_stderr()) {
+        Some(help) => drop(help.print()),
+        None => drop(e.print()),
+    }
     if e.use_stderr() {
         ExitCode::from(Kind::Usage.exit_code())
     } else {

@@ -26,7 +26,7 @@ use super::{host, image, remove, volumes};
 use crate::cow::Cow;
 use crate::error::{Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode};
-use crate::runtime::idmap::{self, Mapping, Rung};
+use crate::runtime::idmap::{self, Mapping, Rung, Userns};
 use crate::runtime::seccomp;
 use crate::store::{Progress, Store};
 use crate::{cgroup, cow, trace};
@@ -57,7 +57,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     containers.heal_live();
     let job = create(store, &containers, request, progress)?;
     let id = job.record.id.clone();
-    let socket = supervisor::launch(job)?;
+    let (socket, supervisor) = supervisor::launch(job)?;
     let ended = if request.detach {
         wait_started(&socket)?
     } else {
@@ -71,6 +71,10 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
             },
         )?
     };
+    if ended != Ended::Detached {
+        let _ = nix::sys::wait::waitpid(supervisor, None);
+        trace::mark("supervisor gone");
+    }
     Ok(match ended {
         Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
         Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
@@ -180,9 +184,10 @@ fn assemble(
     })?;
     trace::mark("cow open");
     let says = &image.says;
-    let accounts = Accounts::read(&cow, request, says)?;
+    let form = user_form(request, says);
+    let accounts = Accounts::read(&cow, &form)?;
     let cwd = spec::workdir(request, says)?;
-    let user = accounts.resolve(request, says, &mapping)?;
+    let user = accounts.resolve(&form, &request.group_add, &mapping)?;
     let mounts = mounts(store, request, says, made)?;
     let files = files(&place.files(), request, &network, &accounts, &user, &cwd)?;
     trace::mark("files written");
@@ -250,6 +255,27 @@ fn squash(mapping: &Mapping) -> Option<(u32, u32)> {
     (mapping.rung == Rung::SingleId).then_some((uid.container, gid.container))
 }
 
+/// Who it runs as: `-u`, else with keep-id the caller, else as the image says.
+fn user_form(request: &Request, says: &ImageSays) -> String {
+    match (&request.user, &request.userns) {
+        (Some(form), _) => form.clone(),
+        (None, Userns::KeepId { uid, gid }) => {
+            let uid = uid.unwrap_or(nix::unistd::getuid().as_raw());
+            let gid = gid.unwrap_or(nix::unistd::getgid().as_raw());
+            format!("{uid}:{gid}")
+        }
+        (None, _) => says.user.clone(),
+    }
+}
+
+/// Name for a user that the image does not know: with keep-id the caller's, else its number.
+fn account_name(request: &Request, user: &User) -> String {
+    let caller = matches!(request.userns, Userns::KeepId { .. }) && request.user.is_none();
+    let name = caller.then(|| std::env::var("USER").ok()).flatten();
+    name.filter(|n| super::names::check(n).is_ok())
+        .unwrap_or_else(|| user.uid.to_string())
+}
+
 /// The image's account files, bounded; empty where there are none.
 #[derive(Debug)]
 struct Accounts {
@@ -258,11 +284,10 @@ struct Accounts {
 }
 
 impl Accounts {
-    fn read(cow: &Cow, request: &Request, says: &ImageSays) -> Result<Accounts> {
+    fn read(cow: &Cow, form: &str) -> Result<Accounts> {
         let text = |path: &str| -> Result<Option<String>> {
             let bytes = cow.read_file(Path::new(path), ACCOUNTS_LIMIT);
             // Somebody who runs as plain numbers, or as root, need not fail for a strange file.
-            let form = request.user.as_deref().unwrap_or(&says.user);
             let needed = form.bytes().any(|b| !b.is_ascii_digit() && b != b':');
             match bytes {
                 Err(e) if needed => Err(e.context(format!("reading the image's {path}"))),
@@ -276,11 +301,10 @@ impl Accounts {
         })
     }
 
-    fn resolve(&self, request: &Request, says: &ImageSays, mapping: &Mapping) -> Result<User> {
-        let form = request.user.as_deref().unwrap_or(&says.user);
+    fn resolve(&self, form: &str, add: &[String], mapping: &Mapping) -> Result<User> {
         let passwd = self.passwd.as_deref().unwrap_or_default();
         let group = self.group.as_deref().unwrap_or_default();
-        let user = user::resolve(form, &request.group_add, passwd, group)?;
+        let user = user::resolve(form, add, passwd, group)?;
         if mapping.rung == Rung::SingleId {
             return Ok(user);
         }
@@ -426,6 +450,7 @@ fn files(
     let (passwd, group) = (accounts.passwd.as_deref(), accounts.group.as_deref());
     let (passwd_new, group_new) = user::with_entries(
         user,
+        &account_name(request, user),
         cwd,
         passwd.unwrap_or_default(),
         group.unwrap_or_default(),

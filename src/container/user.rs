@@ -155,6 +155,7 @@ fn plain_id(text: &str) -> Option<u32> {
 #[must_use]
 pub fn with_entries(
     user: &User,
+    name: &str,
     cwd: &str,
     passwd: &str,
     group: &str,
@@ -180,14 +181,14 @@ pub fn with_entries(
         };
         line(
             passwd,
-            format!("{uid}:*:{uid}:{gid}:container user:{home}:/bin/sh"),
+            format!("{name}:*:{uid}:{gid}:container user:{home}:/bin/sh"),
         )
     });
     let known = group
         .lines()
         .filter_map(group_line)
         .any(|g| g.gid == user.gid);
-    let group = (!known).then(|| line(group, format!("{0}:x:{0}:{1}", user.gid, user.uid)));
+    let group = (!known).then(|| line(group, format!("{0}:x:{0}:{name}", user.gid)));
     (passwd, group)
 }
 
@@ -276,13 +277,16 @@ mod tests {
     #[test]
     fn unknown_user_gets_lines_and_a_known_one_none() {
         let user = resolve("1234:5678", &[], PASSWD, GROUP).unwrap();
-        let (p, g) = with_entries(&user, "/work", "root:x:0:0::/:/bin/sh", GROUP);
+        let (p, g) = with_entries(&user, "1234", "/work", "root:x:0:0::/:/bin/sh", GROUP);
         assert!(
             p.unwrap()
                 .ends_with("/bin/sh\n1234:*:1234:5678:container user:/work:/bin/sh\n")
         );
         assert!(g.unwrap().ends_with("5678:x:5678:1234\n"));
         let root = resolve("", &[], PASSWD, GROUP).unwrap();
-        assert_eq!(with_entries(&root, "/", PASSWD, GROUP), (None, None));
+        assert_eq!(
+            with_entries(&root, "root", "/", PASSWD, GROUP),
+            (None, None)
+        );
     }
 }

@@ -91,20 +91,21 @@ pub struct Job {
     pub log: Option<PathBuf>,
 }
 
-/// Forks the supervisor for `job` and returns the first client's connection to it.
+/// Forks the supervisor for `job` and returns the first client's connection to it, and its PID: a
+/// foreground caller collects it, so that nothing of the container is left when it returns.
 ///
 /// # Errors
 /// No process or socket left, or this process has threads.
-pub fn launch(job: Job) -> Result<OwnedFd> {
+pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
         .context("making the supervisor's socket")?;
     trace::mark("fork");
     match supervise::fork().context("forking the supervisor")? {
-        Some(_) => {
+        Some(pid) => {
             // The file system is the child's now; here it must not even be closed in order.
             std::mem::forget(job.cow);
-            Ok(ours)
+            Ok((ours, pid))
         }
         None => {
             drop(ours);

@@ -1,4 +1,4 @@
-//! `tmpcopyup`: what the image has at a place is copied into the tmpfs that covers it.
+//! `tmpcopyup`: what the image has at a place is copied into the tmpfs, or the empty volume, that covers it.
 //!
 //! Everything goes through descriptors of the two trees, links are never followed, and what is
 //! copied is bounded by the tmpfs's own size. Owners, modes, times and links are kept; xattrs and sockets are not.
@@ -33,6 +33,18 @@ pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     )?;
     fchmod(&target, mode(&stat))?;
     directory_contents(&directory(from, c".")?, &target, 0)
+}
+
+/// Nothing is in the directory.
+pub(super) fn is_empty(dir: &OwnedFd) -> Result<bool> {
+    let mut listing = Dir::from_fd(directory(dir, c".")?)?;
+    for entry in listing.iter() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Opens a directory for reading, not through a link.

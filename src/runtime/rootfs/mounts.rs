@@ -255,6 +255,9 @@ fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
         ))
         .into());
     }
+    if mount.options.copy_up && kind == Kind::Directory && copyup::is_empty(bound)? {
+        copyup::copy(&target, bound).context("copying the image's files into the volume")?;
+    }
     Ok(api::attach(bound, &target)?)
 }
 

@@ -1,0 +1,183 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_rless_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_rless_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_rless_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_rless_using_subcommand
+    set -l cmd (__fish_rless_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c rless -n "__fish_rless_needs_command" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_needs_command" -s V -l version -d 'Print version'
+complete -c rless -n "__fish_rless_needs_command" -f -a "mount-cow" -d 'Mount an image\'s index or a directory, with changes going to an upper, and serve it'
+complete -c rless -n "__fish_rless_needs_command" -f -a "images" -d 'List images'
+complete -c rless -n "__fish_rless_needs_command" -f -a "pull" -d 'Bring images from a registry, a layout or an archive into the store'
+complete -c rless -n "__fish_rless_needs_command" -f -a "rmi" -d 'Remove images, or names of images'
+complete -c rless -n "__fish_rless_needs_command" -f -a "run" -d 'Run a command in a new container'
+complete -c rless -n "__fish_rless_needs_command" -f -a "ps" -d 'List containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
+complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
+complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l index -d 'Image index to mount' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l packs -d 'Directory of the packs that the index names' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l lower -d 'Directory to mount' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l upper -d 'Directory for the changes (made if missing); without it the mount is read-only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l size -d 'Bytes of content that the upper may hold' -r
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l squash -d 'Show every owner as this one; true owners are in the attribute security.rless.owner' -r
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l stats -d 'Write the number of requests of each kind here at the end (or RLESS_FUSE_STATS)' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand images" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
+complete -c rless -n "__fish_rless_using_subcommand images" -l format -d 'Print JSON (`json`) or render a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand images" -l sort -d 'Sort by created, id, repository, size or tag' -r -f -a "created\t''
+id\t''
+repository\t''
+size\t''
+tag\t''"
+complete -c rless -n "__fish_rless_using_subcommand images" -s a -l all -d 'Show all images (there are no hidden ones)'
+complete -c rless -n "__fish_rless_using_subcommand images" -l digests -d 'Show digests'
+complete -c rless -n "__fish_rless_using_subcommand images" -s n -l noheading -l noheadings -d 'Do not print the headings'
+complete -c rless -n "__fish_rless_using_subcommand images" -l no-trunc -d 'Do not shorten ids'
+complete -c rless -n "__fish_rless_using_subcommand images" -s q -l quiet -d 'Print ids only'
+complete -c rless -n "__fish_rless_using_subcommand images" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand pull" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand pull" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand pull" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -l policy -d 'When to ask the registry: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -s q -l quiet -d 'Print the image\'s id only'
+complete -c rless -n "__fish_rless_using_subcommand pull" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand rmi" -s a -l all -d 'Remove every image'
+complete -c rless -n "__fish_rless_using_subcommand rmi" -s f -l force -d 'Remove all names of an image given by id, and the containers that use it'
+complete -c rless -n "__fish_rless_using_subcommand rmi" -s i -l ignore -d 'An image that does not exist is no error'
+complete -c rless -n "__fish_rless_using_subcommand rmi" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand run" -l name -d 'Name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand run" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cidfile -d 'Write the container\'s id to a file that must not exist' -r -F
+complete -c rless -n "__fish_rless_using_subcommand run" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l annotation -d 'Set an annotation of the runtime specification' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l stop-signal -d 'Signal that stops the container' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file or none' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand run" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand run" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s v -l volume -d 'Mount a host path or a named volume' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand run" -l shm-size -d 'Size of /dev/shm' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s h -l hostname -d 'Host name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l dns -d 'Name server' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l dns-search -d 'Search domain' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l dns-option -l dns-opt -d 'Option of resolv.conf' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l userns -d 'User namespace: host, keep-id[:uid=N,gid=N], nomap, auto[:size=N]' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l uidmap -d 'Map user ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l gidmap -d 'Map group ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cap-add -d 'Add a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cap-drop -d 'Drop a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l sysctl -d 'Set a namespaced kernel parameter' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
+complete -c rless -n "__fish_rless_using_subcommand run" -s t -l tty -d 'Give the container a terminal'
+complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c rless -n "__fish_rless_using_subcommand run" -l rm -d 'Remove the container when it has ended'
+complete -c rless -n "__fish_rless_using_subcommand run" -l replace -d 'Remove a container of the same name first'
+complete -c rless -n "__fish_rless_using_subcommand run" -l env-host -d 'Pass the caller\'s whole environment'
+complete -c rless -n "__fish_rless_using_subcommand run" -l init -d 'Run a small init as PID 1 that reaps processes and forwards signals'
+complete -c rless -n "__fish_rless_using_subcommand run" -s q -l quiet -d 'No output while pulling'
+complete -c rless -n "__fish_rless_using_subcommand run" -l read-only -d 'Make the root file system read-only'
+complete -c rless -n "__fish_rless_using_subcommand run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
+complete -c rless -n "__fish_rless_using_subcommand run" -l no-hosts -d 'No /etc/hosts of ours'
+complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -s n -l last -d 'Show the last N that were made, running or not' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s q -l quiet -d 'Show ids only'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s l -l latest -d 'Show the last one that was made, running or not'
+complete -c rless -n "__fish_rless_using_subcommand ps" -l no-trunc -d 'Do not shorten anything'
+complete -c rless -n "__fish_rless_using_subcommand ps" -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s s -l size -d 'Show how much each container changed'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s t -l time -d 'Seconds to wait for a container to stop before it is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand rm" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand rm" -s a -l all -d 'Remove all containers'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s f -l force -d 'Stop running containers first'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s i -l ignore -d 'No such container is no error'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s l -l latest -d 'Remove the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
+complete -c rless -n "__fish_rless_using_subcommand rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "create" -d 'Make a volume and print its name'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "ls" -d 'List volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "list" -d 'List volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "inspect" -d 'Show volumes as JSON'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "rm" -d 'Remove volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "remove" -d 'Remove volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s n -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print names only'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s n -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s f -l format -d 'Render a Go template instead' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove the containers that use a volume, too; no such volume is no error'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s f -l force -d 'Remove the containers that use a volume, too; no such volume is no error'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand version" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand generate" -s h -l help -d 'Print help'
