@@ -28,6 +28,8 @@ use std::io::{self, BufRead, Read};
 
 use crate::cow::index::Time;
 
+#[cfg(test)]
+mod differential;
 mod entry;
 mod header;
 #[cfg(test)]
@@ -303,26 +305,26 @@ impl<R: BufRead> Reader<R> {
 
     /// The content of an extended header.
     fn special(&mut self, header: &Header, start: u64) -> Result<Vec<u8>, Error> {
+        let invalid = |what: &str| Error::Invalid {
+            path: None,
+            offset: start,
+            what: what.to_owned(),
+        };
         if header.size > MAX_SPECIAL {
-            let what = format!("an extended header of {} bytes", header.size);
-            return Err(Error::Invalid {
-                path: None,
-                offset: start,
-                what,
-            });
+            return Err(invalid("an extended header that is too large"));
         }
-        self.bytes(header.size)
-    }
-
-    /// `n` bytes of content and their padding.
-    fn bytes(&mut self, n: u64) -> Result<Vec<u8>, Error> {
+        let len = header.size + padding(header.size);
         let mut bytes = Vec::new();
-        (&mut self.input).take(n).read_to_end(&mut bytes)?;
+        (&mut self.input).take(len).read_to_end(&mut bytes)?;
         self.count(bytes.len() as u64)?;
-        if bytes.len() as u64 != n {
+        if bytes.len() as u64 != len {
             return Err(Error::Truncated);
         }
-        self.skip(padding(n))?;
+        // GNU tar takes a name up to its NUL, others as long as it is said to be.
+        let padding = bytes.split_off(bytes.len() - padding(header.size) as usize);
+        if header.flag != b'x' && padding.iter().any(|b| *b != 0) {
+            return Err(invalid("an extended header that is longer than it says"));
+        }
         Ok(bytes)
     }
 

@@ -587,3 +587,120 @@ fn metadata_attributes_and_packs_reach_the_index() {
     assert_eq!(index.xattr(ino, b"security.capability"), Some(&b"\x01"[..]));
     assert_eq!(index.xattrs(1).count(), 0);
 }
+
+/// An image as one layer that makes it from nothing.
+fn flatten(index: &Index) -> Make {
+    let mut make = Make::new();
+    let mut names: std::collections::HashMap<u64, String> = std::collections::HashMap::new();
+    let mut dirs = vec![(Index::ROOT, String::new())];
+    while let Some((dir, path)) = dirs.pop() {
+        for entry in index.entries(dir).iter() {
+            let name = String::from_utf8(entry.name.to_vec()).unwrap();
+            let path = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
+            let inode = index.inode(entry.ino).unwrap();
+            if let Some(first) = names.get(&entry.ino) {
+                make = make.link(&path, &first.clone());
+                continue;
+            }
+            names.insert(entry.ino, path.clone());
+            make.0
+                .push(path.as_bytes(), &Act::Node(inode), index.xattrs(entry.ino))
+                .unwrap();
+            if let Data::Dir { .. } = inode.data {
+                dirs.push((entry.ino, path));
+            }
+        }
+    }
+    make
+}
+
+/// Random layers over few names, so that they meet: links into, through and over everything.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+
+    fn path(&mut self) -> String {
+        let parts: Vec<_> = (0..=self.below(3))
+            .map(|_| ["a", "b", "c"][self.below(3)])
+            .collect();
+        parts.join("/")
+    }
+
+    fn layer(&mut self) -> Make {
+        let mut make = Make::new();
+        for _ in 0..self.below(8) {
+            let path = self.path();
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            let beside = |name: String| {
+                if parent.is_empty() {
+                    name
+                } else {
+                    format!("{parent}/{name}")
+                }
+            };
+            make = match self.below(8) {
+                0 | 1 => {
+                    let size = self.below(1000) as u64 + 1;
+                    make.file(&path, size)
+                }
+                2 | 3 => make.dir(&path, 0o700),
+                4 => {
+                    let target = ["a", "../b", "/c", "b/c", "../../a/b", ".", "/"][self.below(7)];
+                    make.symlink(&path, target)
+                }
+                5 => {
+                    let target = self.path();
+                    make.link(&path, &target)
+                }
+                6 => make.empty(&beside(format!(".wh.{name}"))),
+                _ => make.empty(&beside(".wh..wh..opq".into())),
+            };
+        }
+        make
+    }
+}
+
+#[test]
+fn random_layers_make_sound_images_or_are_refused_for_a_reason() {
+    let mut random = Random(7);
+    let (mut made, mut refused) = (0, 0);
+    for round in 0..3000 {
+        let layers: Vec<_> = (0..=random.below(4))
+            .map(|_| random.layer().done())
+            .collect();
+        match merge(&layers) {
+            Ok(index) => {
+                made += 1;
+                let shown = show(&index);
+                assert!(!shown.contains(".wh."), "{shown}");
+                // The lower layers as one layer are the same as the layers.
+                let split = random.below(layers.len() + 1);
+                let lower = flatten(&merge(&layers[..split]).unwrap()).done();
+                let mut layers = layers;
+                layers.splice(..split, [lower]);
+                assert_eq!(show(&merge(&layers).unwrap()), shown, "round {round}");
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(
+                    error.downcast_ref::<super::super::index::Error>().is_none(),
+                    "round {round}: {error:#}"
+                );
+            }
+        }
+    }
+    assert!(
+        made > 500 && refused > 500,
+        "{made} made, {refused} refused"
+    );
+}

@@ -256,3 +256,9 @@ fn normal_path(raw: &[u8]) -> Result<Vec<u8>, Invalid> {
     }
     Ok(path)
 }
+
+/// A path in normal form, or as it is when it has none.
+#[cfg(test)]
+pub(super) fn normal(raw: &[u8]) -> Vec<u8> {
+    normal_path(raw).unwrap_or_else(|_| raw.to_vec())
+}
