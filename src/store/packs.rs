@@ -23,7 +23,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -409,9 +409,11 @@ pub fn sweep(packs: &Path) {
         if suffix != "pack" || toc.exists() {
             continue;
         }
-        // Locked: no writer is between the pack's name and its table's, and none comes.
+        // Locked: its writer is dead. Another one may have put a new pack in its place since, or its table beside it.
         if let Ok(file) = File::open(&path)
             && file.try_lock().is_ok()
+            && let (Ok(held), Ok(now)) = (file.metadata(), fs::metadata(&path))
+            && held.ino() == now.ino()
             && !toc.exists()
         {
             drop(fs::remove_file(&path));

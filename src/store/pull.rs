@@ -226,7 +226,9 @@ impl Store {
         let _lock = Lock::exclusive(&self.image_lock(&image.id))?;
         let index = self.image_index(&image.id);
         let diff_ids: Vec<String> = image.diff_ids.iter().map(Digest::to_string).collect();
-        if Index::open(&index).is_err() {
+        // Layers that were damaged and fetched again may lie in other packs now.
+        let whole = Index::open(&index).and_then(|index| index.open_packs(&dirs.packs));
+        if whole.is_err() {
             layers::build_image_index(dirs, &diff_ids, &index).context("merging its layers")?;
         }
         let config = format!("sha256:{}", image.id).parse()?;

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde::Deserialize;
 
+use super::tarball::{Kind as TarKind, Reader};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
 use crate::image::digest::{Digest, Hasher, quoted};
 use crate::image::manifest::{self, Descriptor, Document, OCI_INDEX};
@@ -293,41 +294,37 @@ impl Tar {
 fn scan(file: &File) -> Result<HashMap<String, Member>> {
     let len = file.metadata()?.len();
     let mut members = HashMap::new();
-    let mut file = file.try_clone()?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        let Some(path) = normal(&entry.path()?) else {
+    let mut input = BufReader::new(file.try_clone()?);
+    input.seek(SeekFrom::Start(0))?;
+    let mut archive = Reader::new(input, len.saturating_add(512));
+    while let Some(entry) = archive.next_entry()? {
+        let Ok(path) = String::from_utf8(entry.path) else {
             continue;
         };
         if members.len() >= MEMBER_LIMIT {
             return Err(failed(format!("it has more than {MEMBER_LIMIT} members")).into());
         }
-        let kind = entry.header().entry_type();
-        let member = if kind.is_file() || kind.is_contiguous() {
-            let (start, size) = (entry.raw_file_position(), entry.size());
-            if start.checked_add(size).is_none_or(|end| end > len) {
-                return Err(failed(format!("its member {} is cut off", quoted(&path))).into());
-            }
-            Member::At(start, size)
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let Some(target) = entry.link_name()? else {
+        let target = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let link = match &entry.kind {
+            TarKind::File if entry.sparse.is_none() => {
+                let (start, size) = (archive.position(), entry.size);
+                if start.checked_add(size).is_none_or(|end| end > len) {
+                    return Err(failed(format!("its member {} is cut off", quoted(&path))).into());
+                }
+                archive.seek_past()?;
+                members.insert(path, Member::At(start, size));
                 continue;
-            };
-            let base = if kind.is_symlink() {
-                Path::new(&path).parent()
-            } else {
-                None
-            };
-            match normal(&base.unwrap_or(Path::new("")).join(target)) {
-                Some(target) => Member::Link(target),
-                None => continue,
             }
-        } else {
-            continue;
+            TarKind::Symlink(bytes) => {
+                let base = Path::new(&path).parent().unwrap_or(Path::new(""));
+                target(bytes).and_then(|target| normal(&base.join(target)))
+            }
+            TarKind::Hardlink(bytes) => target(bytes),
+            _ => None,
         };
-        members.insert(path, member);
+        if let Some(link) = link {
+            members.insert(path, Member::Link(link));
+        }
     }
     Ok(members)
 }

@@ -24,7 +24,7 @@
 //! that disagrees with a PAX one, PAX records that disagree with each other, structural records in global headers
 //! (which docker ignores and GNU tar obeys), a lone zero block, unknown entry types.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Seek};
 
 use crate::cow::index::Time;
 
@@ -245,6 +245,27 @@ impl<R: BufRead> Reader<R> {
         self.input.consume(n);
         self.body -= n as u64;
         self.at += n as u64;
+    }
+
+    /// Where in the archive the next of the current entry's stored bytes is.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Goes to the end of the current entry's content without reading it. Whether the archive goes that far is not looked at.
+    ///
+    /// # Errors
+    /// As seeking fails.
+    pub fn seek_past(&mut self) -> Result<(), Error>
+    where
+        R: Seek,
+    {
+        let n = self.body + self.padding;
+        let distance = i64::try_from(n).map_err(|_| Error::TooLarge(self.limit))?;
+        self.input.seek_relative(distance)?;
+        (self.body, self.padding) = (0, 0);
+        self.count(n)
     }
 
     /// The archive's input, for what follows its end.

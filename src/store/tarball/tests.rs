@@ -537,3 +537,20 @@ fn content_of_an_entry_can_be_read_as_a_stream() {
     assert_eq!(text, "[]");
     assert_eq!(reader.next_entry().unwrap().unwrap().path, b"x");
 }
+
+#[test]
+fn content_can_be_located_and_sought_past() {
+    let bytes = tar(&[
+        pax(&[("mtime", "1")]),
+        file("a", vec![7; 70_000]),
+        file("b", "bee"),
+    ]);
+    let mut reader = Reader::new(io::BufReader::new(io::Cursor::new(&bytes)), 1 << 20);
+    reader.next_entry().unwrap();
+    assert_eq!(bytes[reader.position() as usize..][..70_000], [7; 70_000]);
+    reader.seek_past().unwrap();
+    assert_eq!(reader.next_entry().unwrap().unwrap().path, b"b");
+    assert_eq!(&bytes[reader.position() as usize..][..3], b"bee");
+    reader.seek_past().unwrap();
+    assert!(reader.next_entry().unwrap().is_none());
+}
