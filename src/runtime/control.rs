@@ -84,7 +84,6 @@ pub(super) fn receive(socket: impl AsFd) -> Result<Option<Message>> {
     let (bytes, fd) = match received {
         Ok(Some(message)) => message,
         Ok(None) => return Ok(None),
-        Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => return Ok(None),
         Err(e) => return Err(anyhow::Error::new(e).context("reading init's control socket")),
     };
     let tag = bytes
@@ -128,6 +127,16 @@ mod tests {
         let got = receive(&b).unwrap_err();
         assert_eq!(error::kind(&got), Kind::CommandNotFound);
         assert_eq!(error::report(&got), error::report(&error));
+    }
+
+    #[test]
+    fn a_report_is_read_though_its_sender_died_with_our_message_unread() {
+        let (a, b) = message_pair().unwrap();
+        send(&b, Tag::Begin, None).unwrap();
+        send_failure(&a, &anyhow::anyhow!("why")).unwrap();
+        drop(a);
+        assert_eq!(receive(&b).unwrap_err().to_string(), "why");
+        assert!(receive(&b).unwrap().is_none());
     }
 
     #[test]

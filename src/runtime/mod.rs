@@ -125,10 +125,7 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
     };
     match idmap::start(pid, &plan.mapping) {
         Ok(maps) => init.maps = Some(maps),
-        Err(e) => {
-            init.kill();
-            return Err(e);
-        }
+        Err(e) => return Err(init.prefer_own_report(e)),
     }
     Ok(init)
 }
@@ -178,9 +175,21 @@ impl Init {
     /// # Errors
     /// What the helper said.
     pub fn write_maps(&mut self) -> Result<()> {
-        match self.maps.take() {
-            Some(maps) => maps.finish(),
-            None => Ok(()),
+        let Some(maps) = self.maps.take() else {
+            return Ok(());
+        };
+        maps.finish().map_err(|e| self.prefer_own_report(e))
+    }
+
+    /// Maps cannot be written for an init that has failed: then its report is the cause. Ends init.
+    fn prefer_own_report(&mut self, other: anyhow::Error) -> anyhow::Error {
+        self.kill();
+        loop {
+            match self.receive() {
+                Ok(true) => {}
+                Ok(false) => return other,
+                Err(own) => return own,
+            }
         }
     }
 

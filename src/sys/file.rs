@@ -47,7 +47,7 @@ pub fn send_message(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>)
 /// with it is close-on-exec; of several the first is kept.
 ///
 /// # Errors
-/// `EAGAIN` on a nonblocking socket; `ECONNRESET`.
+/// `EAGAIN` on a nonblocking socket.
 pub fn receive_message(
     socket: impl AsFd,
     limit: usize,
@@ -64,7 +64,8 @@ pub fn receive_message(
         );
         match received {
             Ok(message) => break (message.bytes, rights(message.cmsgs()?)),
-            Err(nix::errno::Errno::EINTR) => {}
+            // The other side died with something of ours unread: reported once, before what it had sent.
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
             Err(e) => return Err(e.into()),
         }
     };

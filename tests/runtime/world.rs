@@ -110,9 +110,11 @@ pub(crate) fn drive(plan: &Plan, mut output: File) -> Ran {
         Ok((pid, begun)) => (Some(pid), begun),
         Err(e) => (None, Err(e)),
     };
-    let code = pid.map_or(0, |pid| match waitpid(pid, None).unwrap() {
-        WaitStatus::Exited(_, code) => code,
-        WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
+    let code = pid.map_or(0, |pid| match waitpid(pid, None) {
+        Ok(WaitStatus::Exited(_, code)) => code,
+        Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+        // A start that was given up has reaped it.
+        Err(_) if begun.is_err() => 125,
         other => panic!("{other:?}"),
     });
     let mut out = String::new();
@@ -151,6 +153,7 @@ fn make_root(root: &Path, busybox: &str) {
         "sh", "id", "cat", "ls", "mount", "stat", "readlink", "echo", "true", "false", "ps",
         "sleep", "kill", "hostname", "touch", "mkdir", "chown", "stty", "tty", "grep", "wc", "env",
         "pwd", "setsid", "ln", "rm", "dd", "sysctl", "umount", "unshare", "su", "df", "test",
+        "cut", "head",
     ] {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }

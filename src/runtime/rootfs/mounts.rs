@@ -174,6 +174,7 @@ pub(super) fn mount(
     if let Some(bound) = mount.tree.take() {
         return bind(tree, &mount, &bound);
     }
+    check_kind(&mount.destination, &mount.kind)?;
     // What the kernel makes goes where the spec says, not where the image's links lead.
     let target = || {
         tree.ensure(&mount.destination, Kind::Directory, true)
@@ -205,6 +206,19 @@ pub(super) fn mount(
     Ok(())
 }
 
+/// On /proc and /sys belongs what the kernel shows there and nothing else.
+fn check_kind(destination: &Path, kind: &str) -> Result<()> {
+    for (special, own) in [("/proc", "proc"), ("/sys", "sysfs")] {
+        if destination == Path::new(special) && kind != own {
+            return Err(failed(format!(
+                "nothing but the system's own may be mounted on {special}"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
 /// Says what ELOOP means here.
 fn refuse_link(errno: Errno, path: &Path) -> anyhow::Error {
     let error = anyhow::Error::new(errno);
@@ -221,14 +235,14 @@ fn refuse_link(errno: Errno, path: &Path) -> anyhow::Error {
 fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
     let at = &mount.destination;
     let source = mount.source.as_deref().unwrap_or(Path::new(""));
-    for special in ["/proc", "/sys"] {
-        if at == Path::new(special) && !source.starts_with(special) {
-            return Err(failed(format!(
-                "nothing but the system's own may be mounted on {special}"
-            ))
-            .into());
-        }
-    }
+    let kind = if source.starts_with("/proc") {
+        "proc"
+    } else if source.starts_with("/sys") {
+        "sysfs"
+    } else {
+        "bind"
+    };
+    check_kind(at, kind)?;
     let kind = match file_type(bound)? {
         SFlag::S_IFDIR => Kind::Directory,
         _ => Kind::File,
