@@ -186,7 +186,7 @@ fn proc_self_exe_as_entrypoint_cannot_reach_the_runtime() {
         );
         assert_ne!(output.code(), 0, "{output}");
     }
-    let script = "for i in 1 2 3 4 5 6 7 8 9; do for p in /proc/[0-9]*; do : 2>/dev/null >>$p/exe; done; done 2>/dev/null; echo done";
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do for p in /proc/[0-9]*; do (: >>$p/exe); done; done 2>/dev/null; echo done";
     assert_eq!(
         run(&sandbox, &[], &image, &["sh", "-c", script]).out,
         "done\n"
