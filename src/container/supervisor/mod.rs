@@ -42,6 +42,7 @@ use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
 use crate::cow::{Cow, Server};
 use crate::error::{self, Result};
 use crate::network::{Pasta, PastaConfig, Target, pasta};
+use crate::runtime::fakeid::{Agent, Start};
 use crate::runtime::idmap::Mapping;
 use crate::runtime::{self, Init, Plan};
 use crate::store::files::Lock;
@@ -163,6 +164,7 @@ fn prepare() -> Result<SignalFd> {
 #[derive(Debug, Default)]
 struct Running {
     scope: Option<Scope>,
+    agent: Option<Agent>,
     init: Option<Init>,
     pasta: Option<Pasta>,
     server: Option<Server>,
@@ -175,6 +177,9 @@ impl Running {
         if let Some(init) = self.init.take() {
             let _ = pidfd_kill(init.pidfd(), libc::SIGKILL);
             let _ = waitpid(init.pid(), None);
+        }
+        if let Some(agent) = self.agent.take() {
+            agent.reap();
         }
         if let Some(mut pasta) = self.pasta.take() {
             pasta.stop();
@@ -213,6 +218,9 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
         },
     )?;
     trace::mark("scope");
+    if job.emulate_ids {
+        running.agent = Some(Agent::fork()?);
+    }
     let (theirs, ours) = stdio(job)?;
     running.streams = ours;
     let plan = Plan {
@@ -255,9 +263,32 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
         trace::mark("pasta ready");
         init.release()?;
     }
+    if let Some(agent) = &running.agent {
+        agent.serve(&init.recv_listener()?, &emulation_start(job, init.pid()))?;
+    }
     init.wait_exec()?;
     trace::mark("executed");
     Ok(())
+}
+
+/// As whom the emulation of ids starts.
+fn emulation_start(job: &Job, init: Pid) -> Start {
+    let user = job
+        .spec
+        .process()
+        .as_ref()
+        .map(|p| p.user().clone())
+        .unwrap_or_default();
+    let mut groups = user.additional_gids().clone().unwrap_or_default();
+    if !groups.contains(&user.gid()) {
+        groups.insert(0, user.gid());
+    }
+    Start {
+        init,
+        uid: user.uid(),
+        gid: user.gid(),
+        groups,
+    }
 }
 
 /// The container's standard streams, and the supervisor's ends of them.

@@ -1,14 +1,16 @@
 //! The agent process: joins the container and answers its id calls.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, fchdir};
 
 use super::chown::{self, Owner, Roots, Target};
@@ -81,6 +83,7 @@ pub struct Start {
 pub struct Agent {
     socket: OwnedFd,
     pid: Pid,
+    pidfd: OwnedFd,
 }
 
 impl Agent {
@@ -91,7 +94,11 @@ impl Agent {
     pub fn fork() -> Result<Agent> {
         let (ours, theirs) = file::message_pair().context("making the id agent's socket")?;
         match process::clone3(0).context("forking the id agent")? {
-            Cloned::Parent { pid, .. } => Ok(Agent { socket: ours, pid }),
+            Cloned::Parent { pid, pidfd } => Ok(Agent {
+                socket: ours,
+                pid,
+                pidfd,
+            }),
             Cloned::Child => {
                 drop(ours);
                 process::exit_now(i32::from(run(theirs).is_err()))
@@ -99,17 +106,17 @@ impl Agent {
         }
     }
 
-    /// The agent's process, which the caller reaps: it ends with the last filtered task.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.pid
+    /// Ends the agent, after the container's init: it has nobody left to answer.
+    pub fn reap(self) {
+        let _ = process::pidfd_send_signal(&self.pidfd, Some(Signal::SIGKILL));
+        let _ = waitpid(self.pid, None);
     }
 
     /// Hands the filter's listener over; from here on the agent answers.
     ///
     /// # Errors
     /// Those of sendmsg(2): the agent is gone.
-    pub fn serve(&self, listener: OwnedFd, start: &Start) -> Result<()> {
+    pub fn serve(&self, listener: &OwnedFd, start: &Start) -> Result<()> {
         let mut ids = vec![start.init.as_raw().cast_unsigned(), start.uid, start.gid];
         ids.extend_from_slice(&start.groups);
         let bytes: Vec<u8> = ids.iter().flat_map(|n| n.to_ne_bytes()).collect();
@@ -121,8 +128,10 @@ impl Agent {
 
 /// The child's whole life.
 fn run(socket: OwnedFd) -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL))?;
+    nix::sys::prctl::set_pdeathsig(Some(Signal::SIGKILL))?;
     nix::sys::prctl::set_name(c"rless-ids")?;
+    // The supervisor's copies of pipes, locks and sockets must not live as long as we do.
+    file::close_all_but(3, &[socket.as_raw_fd()])?;
     let message = file::receive_message(&socket, 12 + 4 * NGROUPS_MAX)?;
     let Some((message, Some(listener))) = message else {
         anyhow::bail!("no listener came")
