@@ -239,6 +239,9 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
     drop(plan); // and with it our copies of the container's ends of its pipes
     trace::mark("cloned");
     init.write_maps()?;
+    if let Some(agent) = &running.agent {
+        agent.meet(init.pid())?;
+    }
     if let Some(scope) = &running.scope {
         scope.add_init(init.pid().as_raw())?;
     }

@@ -1,15 +1,14 @@
 //! The agent process: joins the container and answers its id calls.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, fchdir};
 
@@ -112,10 +111,25 @@ impl Agent {
         let _ = waitpid(self.pid, None);
     }
 
-    /// Hands the filter's listener over; from here on the agent answers.
+    /// Gives the agent the namespaces of `init`, which still waits to begin. Later it cannot be: once init has changed its
+    /// ids, and until it executes the command, nobody but the host's root may look into its `/proc/PID/ns`.
     ///
     /// # Errors
-    /// Those of sendmsg(2): the agent is gone.
+    /// Init or the agent is gone.
+    pub fn meet(&self, init: Pid) -> Result<()> {
+        for name in NAMESPACES {
+            let path = format!("/proc/{init}/ns/{name}");
+            let namespace = File::open(&path).with_context(|| format!("opening {path}"))?;
+            file::send_message(&self.socket, name.as_bytes(), Some(namespace.as_fd()))
+                .context("handing a namespace to the id agent")?;
+        }
+        Ok(())
+    }
+
+    /// Hands the filter's listener over; from here on the agent answers. After [`Agent::meet`].
+    ///
+    /// # Errors
+    /// The agent is gone.
     pub fn serve(&self, listener: &OwnedFd, start: &Start) -> Result<()> {
         let mut ids = vec![start.init.as_raw().cast_unsigned(), start.uid, start.gid];
         ids.extend_from_slice(&start.groups);
@@ -126,16 +140,21 @@ impl Agent {
     }
 }
 
+/// The namespaces that the agent joins, in this order.
+const NAMESPACES: [&str; 2] = ["user", "mnt"];
+
 /// The child's whole life.
 fn run(socket: OwnedFd) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Some(Signal::SIGKILL))?;
     nix::sys::prctl::set_name(c"rless-ids")?;
     // The supervisor's copies of pipes, locks and sockets must not live as long as we do.
     file::close_all_but(3, &[socket.as_raw_fd()])?;
-    let message = file::receive_message(&socket, 12 + 4 * NGROUPS_MAX)?;
-    let Some((message, Some(listener))) = message else {
-        anyhow::bail!("no listener came")
+    let receive = |limit| match file::receive_message(&socket, limit)? {
+        Some((message, Some(fd))) => Ok((message, fd)),
+        _ => anyhow::bail!("the supervisor is gone"),
     };
+    let namespaces = [receive(16)?.1, receive(16)?.1];
+    let (message, listener) = receive(12 + 4 * NGROUPS_MAX)?;
     drop(socket);
     let numbers: Vec<u32> = message
         .chunks_exact(4)
@@ -146,19 +165,9 @@ fn run(socket: OwnedFd) -> Result<()> {
     };
     let init = init.cast_signed();
     let proc = Proc::open()?;
-    for (ns, flag) in [
-        ("user", CloneFlags::CLONE_NEWUSER),
-        ("mnt", CloneFlags::CLONE_NEWNS),
-    ] {
-        let path = format!("{init}/ns/{ns}");
-        let fd = openat(
-            proc.dir(),
-            path.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .with_context(|| format!("opening the container's {ns} namespace"))?;
-        setns(fd, flag).with_context(|| format!("joining the container's {ns} namespace"))?;
+    for (namespace, name) in namespaces.into_iter().zip(NAMESPACES) {
+        setns(namespace, CloneFlags::empty())
+            .with_context(|| format!("joining the container's {name} namespace"))?;
     }
     // Every later path is `self/fd/N` or `PID/…` of the host's proc.
     fchdir(proc.dir())?;
@@ -230,6 +239,11 @@ impl Server {
             n if PATH_CHOWN.contains(&n) || n == libc::SYS_fchown || n == libc::SYS_fchownat => {
                 self.chown(call)
             }
+            libc::SYS_prctl | libc::SYS_capset => {
+                // Also for the kernel to do; what cannot be read, it will refuse itself.
+                let _ = self.capabilities(call);
+                return Answer::Continue;
+            }
             _ => self.ids(call),
         };
         match result {
@@ -251,6 +265,24 @@ impl Server {
                 Ok(value)
             }
         }
+    }
+
+    /// prctl(`PR_SET_KEEPCAPS`) and capset(2) of a task for itself.
+    fn capabilities(&mut self, call: &Call) -> Result<(), Errno> {
+        let mut creds = (*self.tasks.of(&self.proc, call.tid)).clone();
+        if call.number == libc::SYS_prctl {
+            if low_i32(call.args[0]) == libc::PR_SET_KEEPCAPS {
+                creds.keep_caps(call.args[1] != 0);
+            }
+        } else {
+            // Version 3: the low words of effective, permitted, inheritable, then the high ones.
+            let words = memory::read_ids(call.tid, call.args[1], 6)?;
+            self.still(call)?;
+            let set = |i: usize| u64::from(words[i]) | u64::from(words[i + 3]) << 32;
+            creds.capset(set(0), set(1));
+        }
+        self.tasks.set(&self.proc, call.tid, creds);
+        Ok(())
     }
 
     fn chown(&mut self, call: &Call) -> Result<i64, Errno> {

@@ -2,8 +2,10 @@
 //!
 //! Every method is one system call's rule as its manual page states it, over plain numbers and
 //! without I/O. `None` in an argument is the kernel's `(uid_t)-1`: leave as it is.
-//! A task is privileged for uids while its effective uid is 0 (that stands for `CAP_SETUID` and
-//! `CAP_SETGID`: the kernel drops both when all of a task's uids leave 0).
+//!
+//! A task's power to choose ids and owners is its effective capabilities, as capabilities(7) moves them:
+//! leaving uid 0 takes them away (PR_SET_KEEPCAPS leaves the permitted ones, to be raised by capset(2)), coming back to an
+//! effective uid of 0 restores them. The kernel's own sets of the task do not move, since its one id never changes.
 
 use nix::errno::Errno;
 
@@ -101,9 +103,22 @@ impl Ids {
     }
 }
 
+/// Bit of `CAP_CHOWN` in a capability set.
+const CAP_CHOWN: u64 = 1;
+/// Bit of `CAP_SETGID`.
+const CAP_SETGID: u64 = 1 << 6;
+/// Bit of `CAP_SETUID`.
+const CAP_SETUID: u64 = 1 << 7;
+
 /// What one task believes to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Creds {
+    /// Permitted capabilities.
+    permitted: u64,
+    /// Effective capabilities.
+    effective: u64,
+    /// `PR_SET_KEEPCAPS`.
+    keep_caps: bool,
     /// User ids.
     pub(crate) uid: Ids,
     /// Group ids.
@@ -115,16 +130,49 @@ pub(crate) struct Creds {
 impl Creds {
     /// The credentials of a task that starts as `uid`:`gid` with these supplementary groups.
     pub(crate) fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Creds {
+        let all = if uid == 0 { u64::MAX } else { 0 };
         Creds {
+            permitted: all,
+            effective: all,
+            keep_caps: false,
             uid: Ids::all(uid),
             gid: Ids::all(gid),
             groups,
         }
     }
 
-    /// Whether the set*id calls may choose any id, and chown(2) any owner.
-    pub(crate) fn privileged(&self) -> bool {
-        self.uid.effective == 0
+    fn can(&self, capability: u64) -> bool {
+        self.effective & capability != 0
+    }
+
+    /// prctl(2) `PR_SET_KEEPCAPS`.
+    pub(crate) fn keep_caps(&mut self, keep: bool) {
+        self.keep_caps = keep;
+    }
+
+    /// capset(2): sets can only shrink, but for the effective one within the permitted.
+    pub(crate) fn capset(&mut self, effective: u64, permitted: u64) {
+        self.permitted &= permitted;
+        self.effective = effective & self.permitted;
+    }
+
+    /// Changes user ids by `f`, and the capabilities as the kernel does with them.
+    fn change_uid<T>(
+        &mut self,
+        f: impl FnOnce(&mut Ids, bool) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let old = self.uid;
+        let privileged = self.can(CAP_SETUID);
+        let done = f(&mut self.uid, privileged)?;
+        if old.holds(0) && !self.uid.holds(0) && !self.keep_caps {
+            self.permitted = 0;
+            self.effective = 0;
+        } else if old.effective == 0 && self.uid.effective != 0 {
+            self.effective = 0;
+        } else if old.effective != 0 && self.uid.effective == 0 {
+            self.effective = self.permitted;
+        }
+        Ok(done)
     }
 
     /// Whether `gid` is the task's file-system group or one of its supplementary groups.
@@ -134,55 +182,53 @@ impl Creds {
 
     /// setuid(2). # Errors `EINVAL` for -1, `EPERM`.
     pub(crate) fn setuid(&mut self, id: Option<u32>) -> Result<(), Errno> {
-        let privileged = self.privileged();
-        self.uid.set_all(id.ok_or(Errno::EINVAL)?, privileged)
+        let id = id.ok_or(Errno::EINVAL)?;
+        self.change_uid(|uid, privileged| uid.set_all(id, privileged))
     }
 
     /// setgid(2). # Errors `EINVAL` for -1, `EPERM`.
     pub(crate) fn setgid(&mut self, id: Option<u32>) -> Result<(), Errno> {
-        let privileged = self.privileged();
+        let privileged = self.can(CAP_SETGID);
         self.gid.set_all(id.ok_or(Errno::EINVAL)?, privileged)
     }
 
     /// setreuid(2). # Errors `EPERM`.
     pub(crate) fn setreuid(&mut self, real: Option<u32>, eff: Option<u32>) -> Result<(), Errno> {
-        let privileged = self.privileged();
-        self.uid.set_re(real, eff, privileged)
+        self.change_uid(|uid, privileged| uid.set_re(real, eff, privileged))
     }
 
     /// setregid(2). # Errors `EPERM`.
     pub(crate) fn setregid(&mut self, real: Option<u32>, eff: Option<u32>) -> Result<(), Errno> {
-        let privileged = self.privileged();
+        let privileged = self.can(CAP_SETGID);
         self.gid.set_re(real, eff, privileged)
     }
 
     /// setresuid(2). # Errors `EPERM`.
     pub(crate) fn setresuid(&mut self, ids: [Option<u32>; 3]) -> Result<(), Errno> {
-        let privileged = self.privileged();
-        self.uid.set_res(ids, privileged)
+        self.change_uid(|uid, privileged| uid.set_res(ids, privileged))
     }
 
     /// setresgid(2). # Errors `EPERM`.
     pub(crate) fn setresgid(&mut self, ids: [Option<u32>; 3]) -> Result<(), Errno> {
-        let privileged = self.privileged();
+        let privileged = self.can(CAP_SETGID);
         self.gid.set_res(ids, privileged)
     }
 
     /// setfsuid(2): the former file-system user id.
     pub(crate) fn setfsuid(&mut self, id: Option<u32>) -> u32 {
-        let privileged = self.privileged();
+        let privileged = self.can(CAP_SETUID);
         self.uid.set_fs(id, privileged)
     }
 
     /// setfsgid(2): the former file-system group id.
     pub(crate) fn setfsgid(&mut self, id: Option<u32>) -> u32 {
-        let privileged = self.privileged();
+        let privileged = self.can(CAP_SETGID);
         self.gid.set_fs(id, privileged)
     }
 
     /// setgroups(2). # Errors `EPERM`, `EINVAL` for more than [`NGROUPS_MAX`].
     pub(crate) fn setgroups(&mut self, groups: Vec<u32>) -> Result<(), Errno> {
-        if !self.privileged() {
+        if !self.can(CAP_SETGID) {
             return Err(Errno::EPERM);
         }
         if groups.len() > NGROUPS_MAX {
@@ -200,7 +246,7 @@ impl Creds {
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Result<(), Errno> {
-        if self.privileged() {
+        if self.can(CAP_CHOWN) {
             return Ok(());
         }
         let mine = self.uid.fs == owner.0;
@@ -244,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn kept_capabilities_work_once_they_are_raised() {
+        // As setpriv(1) does it: users first, groups with the capabilities it kept.
+        let mut c = root();
+        c.keep_caps(true);
+        c.setresuid([Some(33); 3]).unwrap();
+        assert_eq!(c.setresgid([Some(33); 3]), Err(Errno::EPERM));
+        c.capset(CAP_SETGID, CAP_SETGID | CAP_SETUID);
+        c.setresgid([Some(33); 3]).unwrap();
+        assert_eq!(c.setresuid([Some(0); 3]), Err(Errno::EPERM));
+        c.capset(0, 0);
+        c.capset(u64::MAX, u64::MAX);
+        assert_eq!(c.setgroups(vec![]), Err(Errno::EPERM));
+    }
+
+    #[test]
     fn seteuid_keeps_a_way_back() {
         let mut c = root();
         c.setresuid([None, Some(33), None]).unwrap();
@@ -253,7 +314,7 @@ mod tests {
         );
         assert_eq!(c.setgid(Some(7)), Err(Errno::EPERM));
         c.setuid(Some(0)).unwrap();
-        assert!(c.privileged());
+        assert!(c.can(CAP_SETUID));
     }
 
     #[test]
@@ -281,7 +342,7 @@ mod tests {
             }
         );
         c.setreuid(None, Some(0)).unwrap();
-        assert!(c.privileged());
+        assert!(c.can(CAP_SETUID));
     }
 
     #[test]

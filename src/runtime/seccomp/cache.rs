@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::Filter;
 
 /// Changes whenever the compiler or the layout does.
-const MAGIC: &[u8; 8] = b"rlsbpf01";
+const MAGIC: &[u8; 8] = b"rlsbpf02";
 const DIGEST: usize = 32;
 
 /// File name for a profile; `None` if libseccomp's version is unknown.

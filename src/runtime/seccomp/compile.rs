@@ -144,15 +144,25 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Filter>> {
     Ok(filters)
 }
 
-/// A filter that notifies of `names`, called by this machine's own ABI, and allows all else.
+/// A filter that notifies of `names` and of prctl(`PR_SET_KEEPCAPS`), called by this machine's own ABI, and allows all else.
 pub(super) fn notify(names: &[&str]) -> Result<Filter> {
     let rule = Rule {
         action: ScmpAction::Notify,
         args: vec![],
     };
+    let keep_caps = Rule {
+        action: ScmpAction::Notify,
+        args: vec![ScmpArgCompare::new(
+            0,
+            ScmpCompareOp::MaskedEqual(0xffff_ffff),
+            libc::PR_SET_KEEPCAPS as u64,
+        )],
+    };
     let rules: Vec<_> = names
         .iter()
-        .filter_map(|name| Some((number(name).filter(|n| *n >= 0)?, rule.clone())))
+        .map(|name| (*name, &rule))
+        .chain([("prctl", &keep_caps)])
+        .filter_map(|(name, rule)| Some((number(name).filter(|n| *n >= 0)?, rule.clone())))
         .collect();
     let architectures = [ScmpArch::native()];
     Ok(Filter {

@@ -25,7 +25,7 @@ pub use default::default_profile;
 pub use docker::parse_profile;
 
 /// Calls that the agent of single-id mode answers; exit_group tells it that a task is gone.
-const EMULATED: [&str; 21] = [
+const EMULATED: [&str; 22] = [
     "chown",
     "lchown",
     "fchown",
@@ -46,6 +46,7 @@ const EMULATED: [&str; 21] = [
     "getresuid",
     "getresgid",
     "getgroups",
+    "capset",
     "exit_group",
 ];
 
