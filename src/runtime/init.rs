@@ -286,11 +286,12 @@ impl Child<'_> {
                 .context("loading the seccomp filter")?;
             listener = loaded.or(listener);
         }
-        self.prepared.credentials.seal()?;
         if let Some(listener) = listener {
             control::send(&self.control, Tag::Listener, Some(listener.as_fd()))
                 .context("sending the seccomp listener")?;
         }
+        // After the listener is out: a filter may want to be told of capset(2) itself.
+        self.prepared.credentials.seal()?;
         Ok(())
     }
 
