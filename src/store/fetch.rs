@@ -105,7 +105,7 @@ fn check_space(store: &Store, wanted: &[Wanted]) -> Result<()> {
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
     if needed > free {
         return Err(failed(format!(
-            "no space left for the image: its layers have {} MB compressed, {} has {} MB free",
+            "No space left on device: the layers of the image have {} MB compressed, {} has {} MB free",
             needed >> 20,
             store.data().display(),
             free >> 20

@@ -32,6 +32,13 @@ use crate::image::registry::{CONFIG_LIMIT, Fetched, Repository};
 /// An index in an index in an index is somebody playing.
 const INDEX_DEPTH: usize = 3;
 
+/// The platform to choose.
+struct For {
+    platform: Platform,
+    /// By the user, not taken from the host.
+    asked: bool,
+}
+
 /// An image as described by its source, verified, before its layers are fetched.
 struct Described {
     manifest: Fetched,
@@ -50,9 +57,12 @@ impl Store {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let platform = match &options.platform {
-            Some(text) => Platform::parse(text)?,
-            None => Platform::host(),
+        let wanted = For {
+            platform: match &options.platform {
+                Some(text) => Platform::parse(text)?,
+                None => Platform::host(),
+            },
+            asked: options.platform.is_some(),
         };
         match Spec::parse(name)? {
             Spec::Rootfs(path) => Err(usage(format!(
@@ -60,11 +70,11 @@ impl Store {
                 path.display()
             ))
             .into()),
-            Spec::Registry(parsed) => self.by_policy(name, &parsed, &platform, options, progress),
+            Spec::Registry(parsed) => self.by_policy(name, &parsed, &wanted, options, progress),
             archive => {
                 let work = Work::begin(self)?;
                 let source = Layout::open(&archive, work.path())?;
-                self.import(&source, &work, &platform, progress)
+                self.import(&source, &work, &wanted, progress)
                     .with_context(|| format!("importing {name}"))
             }
         }
@@ -74,13 +84,13 @@ impl Store {
         &self,
         name: &str,
         parsed: &Name,
-        platform: &Platform,
+        wanted: &For,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
         let here = match options.policy {
             PullPolicy::Always => None,
-            _ => self.usable(name, platform, options, progress)?,
+            _ => self.usable(name, wanted, options, progress)?,
         };
         match (options.policy, here) {
             (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
@@ -88,7 +98,7 @@ impl Store {
                 Err(unknown(name).hint("--pull=missing would fetch it.").into())
             }
             (PullPolicy::Newer, Some(image)) => self
-                .ask_registries(parsed, platform, options, progress)
+                .ask_registries(parsed, wanted, options, progress)
                 .or_else(|e| {
                     progress.message(&format!(
                         "{}; using what is here",
@@ -96,7 +106,7 @@ impl Store {
                     ));
                     Ok(image)
                 }),
-            _ => self.ask_registries(parsed, platform, options, progress),
+            _ => self.ask_registries(parsed, wanted, options, progress),
         }
     }
 
@@ -104,17 +114,20 @@ impl Store {
     fn usable(
         &self,
         name: &str,
-        platform: &Platform,
+        wanted: &For,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Option<Image>> {
         match self.find(name) {
             Ok(Some(image)) => {
                 let have = Platform::new(&image.os, &image.architecture, image.variant.as_deref());
-                if options.platform.is_none() || platform.fit(&have).is_some() {
+                if !wanted.asked || wanted.platform.fit(&have).is_some() {
                     return Ok(Some(image));
                 }
-                progress.message(&format!("{name} is here for {have}, wanted is {platform}"));
+                progress.message(&format!(
+                    "{name} is here for {have}, wanted is {}",
+                    wanted.platform
+                ));
                 Ok(None)
             }
             Ok(None) => Ok(None),
@@ -131,7 +144,7 @@ impl Store {
     fn ask_registries(
         &self,
         name: &Name,
-        platform: &Platform,
+        wanted: &For,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
@@ -144,7 +157,7 @@ impl Store {
         for reference in &candidates.references {
             progress.message(&format!("Trying to pull {reference}..."));
             for endpoint in conf.endpoints(reference)? {
-                match self.ask_endpoint(reference, &endpoint, platform, options, progress) {
+                match self.ask_endpoint(reference, &endpoint, wanted, options, progress) {
                     Ok(image) => return Ok(image),
                     Err(e) => {
                         let is_last = !endpoint.mirror && candidates.references.len() == 1;
@@ -163,7 +176,7 @@ impl Store {
         &self,
         reference: &Reference,
         endpoint: &Endpoint,
-        platform: &Platform,
+        wanted: &For,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
@@ -189,7 +202,7 @@ impl Store {
             name: reference.clone(),
         };
         let work = Work::begin(self)?;
-        self.import(&source, &work, platform, progress)
+        self.import(&source, &work, wanted, progress)
     }
 
     /// From any source into the store.
@@ -197,11 +210,11 @@ impl Store {
         &self,
         source: &dyn Source,
         work: &Work,
-        platform: &Platform,
+        wanted: &For,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let described = describe(source, platform)?;
-        warn_of_platform(&described, platform, progress);
+        let described = describe(source, &wanted.platform)?;
+        check_platform(&described, wanted, progress)?;
         let collect = Lock::shared(&self.collect_lock())?;
         let dirs = LayerDirs {
             packs: self.packs_dir(),
@@ -361,20 +374,32 @@ fn diff_ids(config: &[u8], manifest: &Manifest) -> Result<Vec<Digest>> {
         .collect()
 }
 
-fn warn_of_platform(image: &Described, wanted: &Platform, progress: &dyn Progress) {
-    let Ok(config) = ImageConfiguration::from_reader(image.config.as_slice()) else {
-        return;
-    };
+/// An image for another platform is refused where one was asked for, and shown where the host's was assumed.
+fn check_platform(image: &Described, wanted: &For, progress: &dyn Progress) -> Result<()> {
+    let config = ImageConfiguration::from_reader(image.config.as_slice())?;
     let have = Platform::new(
         &config.os().to_string(),
         &config.architecture().to_string(),
         config.variant().as_deref(),
     );
-    if wanted.fit(&have).is_none() {
-        progress.message(&format!(
-            "Warning: the image is for {have}, not for {wanted}"
-        ));
+    if wanted.platform.fit(&have).is_some() {
+        return Ok(());
     }
+    if wanted.asked {
+        return Err(Fault::new(
+            Kind::NoSuchObject,
+            format!(
+                "there is no image for {}; it is offered for {have} only",
+                wanted.platform
+            ),
+        )
+        .into());
+    }
+    progress.message(&format!(
+        "Warning: the image is for {have}, not for {}",
+        wanted.platform
+    ));
+    Ok(())
 }
 
 /// One error out of those of every place that was tried.

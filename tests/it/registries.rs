@@ -616,3 +616,14 @@ fn manifests_of_other_kinds_are_named() {
         assert!(text.contains(want), "{text}");
     }
 }
+
+#[test]
+fn a_platform_that_was_asked_for_is_not_replaced_by_another() {
+    let server = honest(&simple());
+    let bench = Bench::new();
+    let mut options = bench.options();
+    options.platform = Some("linux/riscv64".to_owned());
+    let text = bench.pull_with(&server, &options).unwrap_err();
+    assert!(text.contains("linux/riscv64"), "{text}");
+    bench.assert_empty("other platform");
+}
