@@ -178,7 +178,7 @@ impl Reference {
             (None, tag) => Some(tag.unwrap_or_else(|| DEFAULT_TAG.to_owned())),
         };
         Reference {
-            domain: domain.to_ascii_lowercase(),
+            domain: domain.to_owned(),
             path,
             tag,
             digest,
@@ -462,7 +462,7 @@ mod tests {
             ("localhost:5000/a/b:T_1.x-", "localhost:5000/a/b:T_1.x-"),
             ("127.0.0.1:5000/alpine", "127.0.0.1:5000/alpine:latest"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
-            ("Host/a", "host/a:latest"),
+            ("Host/a", "Host/a:latest"),
             ("quay.io/a--b/c__d/e.f", "quay.io/a--b/c__d/e.f:latest"),
             ("alpine", "short alpine"),
             ("library/alpine:3.2", "short library/alpine:3.2"),
