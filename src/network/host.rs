@@ -234,7 +234,15 @@ fn remember(note: &Path, probed: &Probed) {
 /// The pasta to use.
 fn locate() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("RLESS_PASTA").filter(|p| !p.is_empty()) {
-        return Ok(program.into());
+        let program = PathBuf::from(program);
+        return if program.is_file() {
+            Ok(program)
+        } else {
+            Err(no_pasta(&format!(
+                "RLESS_PASTA names {}, which is no file",
+                program.display()
+            )))
+        };
     }
     // A login shell of an ordinary user may lack the sbin directories; pasta is in bin.
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -247,13 +255,13 @@ fn locate() -> Result<PathBuf> {
                 && nix::unistd::access(candidate, nix::unistd::AccessFlags::X_OK).is_ok()
         })
         .map(fastest)
-        .ok_or_else(|| {
-            failed("setting up the network: there is no `pasta` on this host")
-                .hint(
-                    "install the package passt (it contains pasta), or use --network none or host",
-                )
-                .into()
-        })
+        .ok_or_else(|| no_pasta("there is no `pasta` on this host"))
+}
+
+fn no_pasta(why: &str) -> anyhow::Error {
+    failed(format!("setting up the network: {why}"))
+        .hint("install the package passt (it contains pasta), or use --network none or host")
+        .into()
 }
 
 /// The executable that `pasta` would replace itself with: on processors with AVX2 it starts its
