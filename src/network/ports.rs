@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Fault, Kind, Result, usage};
+use crate::error::{Fault, Kind, Result, failed, usage};
 
 /// Transport protocol of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -247,42 +247,22 @@ fn port(text: &str) -> Result<u16, String> {
 /// A fault that names the port: in use, below `ip_unprivileged_port_start`, published twice, or on
 /// an address that the host does not have.
 pub fn resolve(mappings: &[PortMapping]) -> Result<Vec<Published>> {
-    // Listening sockets are kept until all are decided, so that no two choices can meet.
-    let mut held = Vec::new();
-    let mut done: Vec<Published> = Vec::new();
+    let mut done: Vec<(usize, Published)> = Vec::new();
     // Fixed ports first: a free one is never chosen from under them.
-    let fixed = mappings
-        .iter()
-        .filter(|m| matches!(m.host, HostPort::From(_)));
-    let chosen = mappings
-        .iter()
-        .filter(|m| !matches!(m.host, HostPort::From(_)));
-    let mut order: Vec<(usize, Published)> = Vec::new();
-    for mapping in fixed.chain(chosen) {
-        let published = resolve_one(mapping, &done, &mut held)?;
-        let place = mappings
-            .iter()
-            .position(|m| std::ptr::eq(m, mapping))
-            .unwrap_or(usize::MAX);
-        done.push(published);
-        order.push((place, published));
+    for fixed in [true, false] {
+        for (place, mapping) in mappings.iter().enumerate() {
+            if matches!(mapping.host, HostPort::From(_)) == fixed {
+                let published = resolve_one(mapping, &done)?;
+                done.push((place, published));
+            }
+        }
     }
-    order.sort_by_key(|(place, _)| *place);
-    Ok(order.into_iter().map(|(_, p)| p).collect())
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, published)| published).collect())
 }
 
-/// What keeps a probed port taken until all are decided; closed by dropping it.
-#[derive(Debug)]
-enum Held {
-    Tcp { _socket: TcpListener },
-    Udp { _socket: UdpSocket },
-}
-
-fn resolve_one(
-    mapping: &PortMapping,
-    done: &[Published],
-    held: &mut Vec<Held>,
-) -> Result<Published> {
+/// Decides one mapping beside those already decided.
+fn resolve_one(mapping: &PortMapping, done: &[(usize, Published)]) -> Result<Published> {
     let with = |host_port| Published {
         host_ip: mapping.host_ip,
         host_port,
@@ -290,43 +270,30 @@ fn resolve_one(
         count: mapping.count,
         protocol: mapping.protocol,
     };
+    let taken =
+        |published: &Published| done.iter().map(|(_, p)| *p).find(|p| p.overlaps(published));
+    let ports = format!("container port {}/{}", mapping.container, mapping.protocol);
     match mapping.host {
         HostPort::From(first) => {
             let published = with(first);
-            if let Some(other) = done.iter().find(|p| p.overlaps(&published)) {
-                return Err(Fault::new(
-                    Kind::Usage,
-                    format!(
-                        "publishing {published}: the host port is already published by {other}"
-                    ),
-                )
+            if let Some(other) = taken(&published) {
+                return Err(usage(format!(
+                    "publishing {published}: the host port is already published by {other}"
+                ))
                 .into());
             }
-            for (host_port, _) in published.each() {
-                held.extend(probe(&with(host_port), host_port)?);
-            }
+            probe(&published)?;
             Ok(published)
         }
-        HostPort::OneOf(first, last) => {
-            for candidate in first..=last {
-                let published = with(candidate);
-                if done.iter().any(|p| p.overlaps(&published)) {
-                    continue;
-                }
-                if let Ok(sockets) = probe(&published, candidate) {
-                    held.extend(sockets);
-                    return Ok(published);
-                }
-            }
-            Err(Fault::new(
-                Kind::Failed,
-                format!(
-                    "publishing container port {}/{}: no port from {first} to {last} is free on the host",
-                    mapping.container, mapping.protocol
-                ),
-            )
-            .into())
-        }
+        HostPort::OneOf(first, last) => (first..=last)
+            .map(with)
+            .find(|published| taken(published).is_none() && probe(published).is_ok())
+            .ok_or_else(|| {
+                failed(format!(
+                    "publishing {ports}: no port from {first} to {last} is free on the host"
+                ))
+                .into()
+            }),
         HostPort::Any => {
             for _ in 0..64 {
                 let candidate = ephemeral(mapping)?;
@@ -334,25 +301,14 @@ fn resolve_one(
                     continue;
                 }
                 let published = with(candidate);
-                if done.iter().any(|p| p.overlaps(&published)) {
-                    continue;
-                }
-                let sockets: Result<Vec<Vec<Held>>> = published
-                    .each()
-                    .map(|(port, _)| probe(&with(port), port))
-                    .collect();
-                if let Ok(sockets) = sockets {
-                    held.extend(sockets.into_iter().flatten());
+                if taken(&published).is_none() && probe(&published).is_ok() {
                     return Ok(published);
                 }
             }
-            Err(Fault::new(
-                Kind::Failed,
-                format!(
-                    "publishing container port {}/{}: found no {} free consecutive host ports",
-                    mapping.container, mapping.protocol, mapping.count
-                ),
-            )
+            Err(failed(format!(
+                "publishing {ports}: found no {} free consecutive host ports",
+                mapping.count
+            ))
             .hint("name the host port: -p HOSTPORT:CONTAINERPORT")
             .into())
         }
@@ -379,28 +335,20 @@ fn ephemeral(mapping: &PortMapping) -> Result<u16> {
     })
 }
 
-/// Binds as pasta will; the error says why it cannot.
-fn probe(published: &Published, port: u16) -> Result<Vec<Held>> {
-    let mut held = Vec::new();
-    for ip in probe_addresses(published.host_ip) {
-        let address = SocketAddr::new(ip, port);
+/// Binds each port for a moment as pasta will; the error says why one cannot be.
+fn probe(published: &Published) -> Result<()> {
+    let ip = published
+        .host_ip
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    for (host_port, _) in published.each() {
+        let address = SocketAddr::new(ip, host_port);
         let bound = match published.protocol {
-            Protocol::Tcp => TcpListener::bind(address).map(|s| Held::Tcp { _socket: s }),
-            Protocol::Udp => UdpSocket::bind(address).map(|s| Held::Udp { _socket: s }),
+            Protocol::Tcp => TcpListener::bind(address).map(drop),
+            Protocol::Udp => UdpSocket::bind(address).map(drop),
         };
-        match bound {
-            Ok(socket) => held.push(socket),
-            // A host without IPv6, or (with a v6 socket open to v4) a pair bound by one socket.
-            Err(_) if published.host_ip.is_none() && ip.is_ipv6() => {}
-            Err(e) => return Err(bind_fault(published, address, &e).into()),
-        }
+        bound.map_err(|e| bind_fault(published, address, &e))?;
     }
-    Ok(held)
-}
-
-/// `None` is every address of both families; std opens `::` as dual-stack, so v4 is what decides.
-fn probe_addresses(ip: Option<IpAddr>) -> Vec<IpAddr> {
-    vec![ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    Ok(())
 }
 
 /// The fault for a port that cannot be bound, from what the kernel said.
@@ -512,6 +460,12 @@ mod tests {
         assert!(resolve(&[parse(&format!("{port}:80"))]).is_err());
         // The same number over udp is another port.
         assert!(resolve(&[parse(&format!("127.0.0.1:{port}:80/udp"))]).is_ok());
+    }
+
+    #[test]
+    fn a_range_may_be_longer_than_the_limit_of_open_files() {
+        let got = resolve(&[parse("127.0.0.77:20000-29999:20000-29999")]).expect("ports");
+        assert_eq!(got[0].count, 10_000);
     }
 
     #[test]
