@@ -180,30 +180,30 @@ pub(crate) fn own_directory() -> Option<PathBuf> {
 
 /// The rung over systemd: the caller's own manager, by its socket files.
 fn systemd(mount: &Mount, uid: u32) -> Option<Availability> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let unix = |path: PathBuf| existing(path).map(|p| format!("unix:path={}", p.display()));
     let (private, bus, subtree) = if uid == 0 {
         if !Path::new("/run/systemd/system").is_dir() {
             return None;
         }
-        let bus = Path::new("/run/dbus/system_bus_socket");
         (
             existing("/run/systemd/private".into()),
-            bus.exists().then(|| format!("unix:path={}", bus.display())),
+            unix("/run/dbus/system_bus_socket".into()),
             mount.point.clone(),
         )
     } else {
-        // Under su and cron the variable is missing, but the user's manager may run all the same.
-        let dir = runtime.unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")));
-        if !owned_by(&dir, uid) {
-            return None;
-        }
-        let bus = std::env::var("DBUS_SESSION_BUS_ADDRESS")
-            .ok()
-            .filter(|a| !a.is_empty());
-        let socket = existing(dir.join("bus")).map(|p| format!("unix:path={}", p.display()));
+        // Under su and cron the variable is missing or another user's, and scripts set one of
+        // their own; the user's manager may run all the same.
+        let dirs = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([PathBuf::from(format!("/run/user/{uid}"))]);
+        let dir = dirs
+            .filter(|dir| owned_by(dir, uid))
+            .find(|dir| dir.join("systemd/private").exists() || dir.join("bus").exists())?;
+        let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
         (
             existing(dir.join("systemd/private")),
-            bus.or(socket),
+            unix(dir.join("bus")).or(named.filter(|address| !address.is_empty())),
             mount
                 .point
                 .join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),

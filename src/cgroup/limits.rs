@@ -56,6 +56,7 @@ impl Limits {
     /// # Errors
     /// A usage fault for values that contradict each other or that cgroup v2 cannot express.
     pub fn from_resources(resources: &LinuxResources) -> Result<Limits> {
+        refuse_unknown(resources)?;
         let mut limits = Limits::default();
         if let Some(memory) = resources.memory() {
             limits.memory = memory.limit().filter(|n| *n != 0).map(bound);
@@ -144,6 +145,52 @@ impl Limits {
         push("memory.max", self.memory.map(|b| b.to_string()));
         push("pids.max", self.pids.map(|b| b.to_string()));
         files
+    }
+}
+
+/// A limit is applied or refused: those that nothing here applies are refused. Devices are not
+/// among them (the runtime binds only those that are allowed), nor what cgroup v2 has no notion of
+/// and other runtimes skip too (kernel memory, swappiness).
+fn refuse_unknown(resources: &LinuxResources) -> Result<()> {
+    let cpu = resources.cpu().as_ref();
+    let unknown = [
+        ("blockIO", resources.block_io().is_some()),
+        (
+            "hugepageLimits",
+            resources
+                .hugepage_limits()
+                .as_ref()
+                .is_some_and(|l| !l.is_empty()),
+        ),
+        ("network", resources.network().is_some()),
+        (
+            "rdma",
+            resources.rdma().as_ref().is_some_and(|r| !r.is_empty()),
+        ),
+        (
+            "unified",
+            resources.unified().as_ref().is_some_and(|u| !u.is_empty()),
+        ),
+        (
+            "cpu.realtimeRuntime",
+            cpu.is_some_and(|c| c.realtime_runtime().is_some_and(|n| n != 0)),
+        ),
+        (
+            "cpu.realtimePeriod",
+            cpu.is_some_and(|c| c.realtime_period().is_some_and(|n| n != 0)),
+        ),
+        (
+            "cpu.idle",
+            cpu.is_some_and(|c| c.idle().is_some_and(|n| n != 0)),
+        ),
+        (
+            "cpu.burst",
+            cpu.is_some_and(|c| c.burst().is_some_and(|n| n != 0)),
+        ),
+    ];
+    match unknown.iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => Err(usage(format!("resource limit `{name}` is not supported")).into()),
+        None => Ok(()),
     }
 }
 
@@ -263,6 +310,25 @@ mod tests {
         let limits = Limits::from_resources(&resources).expect("limits");
         assert_eq!(limits.pids, Some(Bound::Max));
         assert!(!limits.binds());
+    }
+
+    #[test]
+    fn limits_that_nothing_applies_are_refused() {
+        let unified = [("memory.high".to_owned(), "1".to_owned())]
+            .into_iter()
+            .collect::<std::collections::HashMap<_, _>>();
+        let resources = LinuxResourcesBuilder::default()
+            .unified(unified)
+            .build()
+            .expect("resources");
+        let error = Limits::from_resources(&resources).expect_err("unified");
+        assert!(error.to_string().contains("`unified`"), "{error}");
+        let cpu = LinuxCpuBuilder::default().idle(1i64).build().expect("cpu");
+        let resources = LinuxResourcesBuilder::default()
+            .cpu(cpu)
+            .build()
+            .expect("resources");
+        assert!(Limits::from_resources(&resources).is_err());
     }
 
     #[test]

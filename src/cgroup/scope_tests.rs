@@ -83,6 +83,12 @@ fn limits_are_kept_and_the_supervisor_is_not_under_them() {
         cpu: Some((Bound::At(50_000), 100_000)),
         cpu_weight: Some(50),
         pids: Some(Bound::At(20)),
+        // Delegated to root, and to users by a drop-in.
+        cpus: availability
+            .controllers
+            .iter()
+            .any(|c| c == "cpuset")
+            .then(|| "1".to_owned()),
         ..Limits::default()
     };
     let begin = Instant::now();
