@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files::Resolver;
-use super::pasta::{self, Features};
+use super::pasta::{self, Addressing, Features};
 use crate::error::{Result, ResultExt as _, failed};
 
 /// The host as the network modes need it; every part degrades to "none" when it cannot be read.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// Interface with the default route that pasta copies from.
+    /// Interface with the IPv4 default route, which pasta copies from.
     pub route: Option<String>,
+    /// Interface with the IPv6 default route.
+    pub route6: Option<String>,
     /// Global addresses of every interface, in the kernel's order.
     pub addresses: Vec<(String, IpAddr)>,
     /// The host's resolver configuration.
@@ -28,11 +30,10 @@ pub struct View {
 pub fn view() -> View {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     View {
-        route: default_interface_v4(&read("/proc/net/route"))
-            .or_else(|| default_interface_v6(&read("/proc/net/ipv6_route"))),
         addresses: addresses(),
         resolver: Resolver::parse(&read("/etc/resolv.conf")),
         hosts: read("/etc/hosts"),
+        ..View::of(&read("/proc/net/route"), &read("/proc/net/ipv6_route"))
     }
 }
 
@@ -57,6 +58,25 @@ fn addresses() -> Vec<(String, IpAddr)> {
 }
 
 impl View {
+    /// The default routes alone, from the texts of `/proc/net/route` and `/proc/net/ipv6_route`.
+    #[must_use]
+    pub fn of(route: &str, ipv6_route: &str) -> View {
+        View {
+            route: default_interface_v4(route),
+            route6: default_interface_v6(ipv6_route),
+            ..View::default()
+        }
+    }
+
+    /// Where addresses come from with this pasta.
+    pub(crate) fn addressing(&self, features: Features) -> Addressing {
+        match (&self.route, &self.route6) {
+            (None, None) => Addressing::Isolated,
+            (Some(_), _) if !features.map_guest_addr => Addressing::Private,
+            _ => Addressing::Copied,
+        }
+    }
+
     /// The address a container gets behind pasta with these options: the one given (`-a`), the one
     /// copied from the host, or the private one.
     pub(crate) fn container_address(
@@ -69,11 +89,10 @@ impl View {
         }
         let interface = match option(options, &["-i", "--interface"]) {
             Some(interface) => interface,
-            None if !features.map_guest_addr => return Some(IpAddr::V4(pasta::PRIVATE)),
-            None => match &self.route {
-                Some(interface) => interface,
-                None => return Some(IpAddr::V4(pasta::PRIVATE)),
-            },
+            None if self.addressing(features) != Addressing::Copied => {
+                return Some(IpAddr::V4(pasta::PRIVATE));
+            }
+            None => self.route.as_ref().or(self.route6.as_ref())?,
         };
         let own = |v4: bool| {
             self.addresses
@@ -296,6 +315,7 @@ pub fn describe(cache: &Path) -> Vec<(String, String)> {
     }
     let route = view
         .route
+        .or(view.route6)
         .unwrap_or_else(|| "none: no default route".to_owned());
     lines.push(("interface".to_owned(), route));
     lines
@@ -304,7 +324,7 @@ pub fn describe(cache: &Path) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
         wlan0\t00000000\t010200C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
@@ -363,6 +383,15 @@ mod tests {
             is("192.0.2.2", "169.254.9.9")
         );
         assert_eq!(both(&View::default(), newer, ""), is("10.0.2.100", "-"));
+        let six = View {
+            route6: Some("eth0".into()),
+            addresses: vec![(
+                "eth0".into(),
+                IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+            )],
+            ..View::default()
+        };
+        assert_eq!(both(&six, older, ""), is("fd00::2", "-"));
         let unrouted = View {
             route: None,
             ..view

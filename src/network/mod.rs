@@ -300,7 +300,6 @@ pub fn prepare(request: &Request<'_>) -> Result<Setup> {
             let (program, features) = host::find(request.cache)?;
             setup.ports = ports::resolve(request.ports)?;
             let forward = files::needs_forwarder(&view.resolver);
-            let isolated = view.route.is_none();
             addresses.extend(view.container_address(features, options));
             file.gateway = view.gateway(features, options);
             check_udp(&setup.ports, features)?;
@@ -310,7 +309,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Setup> {
                 ports: setup.ports.clone(),
                 options: options.clone(),
                 forward,
-                isolated,
+                addressing: view.addressing(features),
             });
             files::behind_pasta(&view.resolver, IpAddr::V4(pasta::FORWARDER))
         }

@@ -11,7 +11,7 @@
 //! talking can neither block nor fill memory.
 //!
 //! pasta keeps the namespace it serves alive and does not end with the container, so it must be
-//! stopped; it is killed when the supervisor's thread that started it ends (`PR_SET_PDEATHSIG`).
+//! stopped; it is killed when the supervisor is gone ([`crate::sys::child`]).
 //!
 //! Joining namespaces takes the owner's rights only: pasta can be started as soon as the process
 //! is cloned, before its id maps are written. Until it is ready takes 12 ms (Debian 13) to 19 ms
@@ -23,7 +23,9 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -32,12 +34,25 @@ use serde::{Deserialize, Serialize};
 
 use super::ports::{Protocol, Published};
 use crate::error::{Fault, Result, ResultExt as _, failed};
+use crate::sys::child::{self, Leash};
 
 /// What the installed pasta can do, as its `--help` says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
     /// `--map-guest-addr`: the host under an address of its own (passt 2024_10 on).
     pub map_guest_addr: bool,
+}
+
+/// Where the container's addresses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addressing {
+    /// The host's interface with the default route.
+    Copied,
+    /// As copied, but 10.0.2.100 for IPv4: pasta has no `--map-guest-addr`.
+    Private,
+    /// 10.0.2.100 without anything of the host's, which has no default route.
+    Isolated,
 }
 
 /// How pasta is to be run; plain data, made by [`super::prepare`].
@@ -53,8 +68,8 @@ pub struct PastaConfig {
     pub options: Vec<String>,
     /// Whether queries to 169.254.1.1 are forwarded to the host's own (loopback) resolver.
     pub forward: bool,
-    /// The host has no default route: addresses are made up instead of copied.
-    pub isolated: bool,
+    /// Where the container's addresses come from.
+    pub addressing: Addressing,
 }
 
 /// Namespaces that pasta serves.
@@ -75,6 +90,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Pasta {
     handle: duct::Handle,
+    _leash: Leash,
     status: OwnedFd,
     errors: File,
     ready: bool,
@@ -123,16 +139,16 @@ impl PastaConfig {
             push(&["--dns-forward", &FORWARDER.to_string()]);
         }
         if !given(&["-i", "--interface", "-a", "--address"]) {
-            if self.isolated {
+            if self.addressing == Addressing::Isolated {
                 // Nothing to copy from: loopback is the template, with all that it lacks.
                 push(&["-4", "-i", "lo", "-M", "9a:55:9a:55:9a:55"]);
                 if !given(&["-I", "--ns-ifname"]) {
                     push(&["-I", "eth0"]);
                 }
             }
-            if self.isolated || !self.features.map_guest_addr {
+            if self.addressing != Addressing::Copied {
                 push(&["-a", &PRIVATE.to_string(), "-n", "24", "-g", "10.0.2.2"]);
-            } else if !given(&["--map-guest-addr"]) {
+            } else if self.features.map_guest_addr && !given(&["--map-guest-addr"]) {
                 push(&["--map-guest-addr", &HOST_ALIAS.to_string()]);
             }
         }
@@ -199,9 +215,10 @@ fn forward_spec(port: &Published) -> String {
 /// # Errors
 /// When it cannot be executed, or a pipe or memory file cannot be made.
 pub fn start(config: &PastaConfig, target: &Target) -> Result<Pasta> {
-    let (handle, status, errors) = spawn(config, target)?;
+    let (handle, leash, status, errors) = spawn(config, target)?;
     Ok(Pasta {
         handle,
+        _leash: leash,
         status,
         errors,
         ready: false,
@@ -210,28 +227,29 @@ pub fn start(config: &PastaConfig, target: &Target) -> Result<Pasta> {
     })
 }
 
-type Spawned = (duct::Handle, OwnedFd, File);
+type Spawned = (duct::Handle, Leash, OwnedFd, File);
 
 fn spawn(config: &PastaConfig, target: &Target) -> Result<Spawned> {
     let doing = || format!("starting {}", config.program.display());
     let (status, status_writer) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).with_context(doing)?;
     let errors = errors_file().with_context(doing)?;
+    let (leash, stdin) = child::leash().with_context(doing)?;
     let handle = duct::cmd(
         &config.program,
         config.arguments(target, nix::unistd::geteuid().is_root()),
     )
-    .stdin_null()
+    .stdin_file(stdin)
     .stdout_file(status_writer)
     .stderr_file(errors.try_clone().with_context(doing)?)
     .unchecked()
     .before_spawn(|command| {
-        crate::sys::child::die_with_parent(command);
+        child::die_with_parent(command);
         Ok(())
     })
     .start()
     .fault(|| failed(doing()))?;
-    Ok((handle, status, errors))
+    Ok((handle, leash, status, errors))
 }
 
 /// A memory file that takes [`ERRORS_KEPT`] bytes and refuses more.
@@ -299,11 +317,17 @@ impl Pasta {
     pub fn death(&self, how: &str) -> Fault {
         let said = self.said();
         let ending = self.ending();
-        let text = match (said.is_empty(), ending) {
-            (false, _) => format!("pasta {how}: {said}"),
-            (true, Some(ending)) => format!("pasta {how}: {ending}"),
-            (true, None) => format!("pasta {how}"),
+        // One that was killed has not said why; what it said before were warnings.
+        let killed = ending.as_ref().filter(|status| status.signal().is_some());
+        let why = match (killed, said.is_empty()) {
+            (Some(status), true) => status.to_string(),
+            (Some(status), false) => format!("{status}; it had said: {said}"),
+            (None, false) => said.clone(),
+            (None, true) => {
+                ending.map_or("no reason given".to_owned(), |status| status.to_string())
+            }
         };
+        let text = format!("pasta {how}: {why}");
         let fault = failed(text);
         match hint_for(&said) {
             Some(hint) => fault.hint(hint),
@@ -312,11 +336,11 @@ impl Pasta {
     }
 
     /// Waits shortly for the end and describes it.
-    fn ending(&self) -> Option<String> {
+    fn ending(&self) -> Option<ExitStatus> {
         let deadline = Instant::now() + STOP_WITHIN;
         while Instant::now() < deadline {
             match self.handle.try_wait() {
-                Ok(Some(output)) => return Some(output.status.to_string()),
+                Ok(Some(output)) => return Some(output.status),
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Err(_) => return None,
             }
@@ -338,8 +362,9 @@ impl Pasta {
     /// As [`start`] and [`Pasta::wait_ready`].
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
-        let (handle, status, errors) = spawn(&self.config, &self.target)?;
+        let (handle, leash, status, errors) = spawn(&self.config, &self.target)?;
         self.handle = handle;
+        self._leash = leash;
         self.status = status;
         self.errors = errors;
         self.ready = false;

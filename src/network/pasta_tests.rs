@@ -1,7 +1,7 @@
 //! Tests with a real pasta and a network namespace of their own; skipped where either is missing.
 //! `RLESS_PASTA` chooses another pasta.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,6 +31,12 @@ impl Sleeper {
 
     fn target(&self) -> Target {
         Target::Pid(i32::try_from(self.0.id()).expect("pid"))
+    }
+
+    /// Default routes inside.
+    fn routes(&self) -> host::View {
+        let read = |path: &str| self.run(&["cat", path]);
+        host::View::of(&read("/proc/net/route"), &read("/proc/net/ipv6_route"))
     }
 
     /// Output of a command inside.
@@ -71,7 +77,7 @@ fn config(publish: &[&str]) -> Option<PastaConfig> {
         ports: ports::resolve(&mappings).expect("ports"),
         options: Vec::new(),
         forward: false,
-        isolated: host::view().route.is_none(),
+        addressing: host::view().addressing(features),
     })
 }
 
@@ -111,12 +117,10 @@ fn ready_means_configured_and_stop_leaves_nothing() {
     pasta
         .wait_ready()
         .unwrap_or_else(|e| panic!("{}", report(&e)));
-    let routes = sleeper.run(&["cat", "/proc/net/route"]);
+    let inside = sleeper.routes();
     assert!(
-        routes
-            .lines()
-            .any(|l| l.split_whitespace().nth(1) == Some("00000000")),
-        "{routes}"
+        inside.route.is_some() || inside.route6.is_some(),
+        "{inside:?}"
     );
     assert!(pasta.alive());
     let pid = pasta.pid().expect("pid");
@@ -211,25 +215,59 @@ fn a_dead_pasta_is_noticed_and_a_new_one_restores_the_network() {
     assert!(!pasta.alive());
     pasta.restart().unwrap_or_else(|e| panic!("{}", report(&e)));
     assert!(pasta.alive());
-    assert!(sleeper.run(&["cat", "/proc/net/route"]).lines().count() > 1);
+    let inside = sleeper.routes();
+    assert!(
+        inside.route.is_some() || inside.route6.is_some(),
+        "{inside:?}"
+    );
 }
 
+/// Runs itself again as the supervisor that is killed; with an AppArmor profile of pasta's own
+/// only the leash does it.
 #[test]
-fn pasta_dies_with_the_thread_that_started_it() {
-    let Some((sleeper, config)) = world(&[]) else {
-        return;
-    };
-    let target = sleeper.target();
-    let pasta = std::thread::spawn(move || {
-        let mut pasta = start(&config, &target).expect("start");
+#[allow(clippy::print_stdout)]
+fn pasta_dies_with_its_supervisor_however_that_ends() {
+    if std::env::var_os("RLESS_PASTA_TEST").is_some() {
+        let Some((sleeper, config)) = world(&[]) else {
+            return;
+        };
+        let mut pasta = start(&config, &sleeper.target()).expect("start");
         pasta
             .wait_ready()
             .unwrap_or_else(|e| panic!("{}", report(&e)));
-        pasta
-    })
-    .join()
-    .expect("thread");
-    assert!(gone(pasta.pid().expect("pid")));
+        println!("\npids {} {}", pasta.pid().expect("pid"), sleeper.0.id());
+        std::thread::sleep(Duration::from_secs(30));
+        return;
+    }
+    if world(&[]).is_none() {
+        return;
+    }
+    let mut supervisor = Command::new(std::env::current_exe().expect("exe"))
+        .args([
+            "--exact",
+            "network::pasta::tests::pasta_dies_with_its_supervisor_however_that_ends",
+        ])
+        .args(["--nocapture", "--test-threads=1"])
+        .env("RLESS_PASTA_TEST", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("supervisor");
+    let lines = std::io::BufReader::new(supervisor.stdout.take().expect("pipe")).lines();
+    let pids: Vec<u32> = lines
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let words = line.strip_prefix("pids ")?.split(' ');
+            Some(words.filter_map(|word| word.parse().ok()).collect())
+        })
+        .expect("pids");
+    supervisor.kill().expect("kill");
+    supervisor.wait().expect("wait");
+    assert!(gone(pids[0]), "pasta outlived its supervisor");
+    let sleeper = i32::try_from(pids[1]).expect("pid");
+    let _ = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(sleeper),
+        nix::sys::signal::Signal::SIGKILL,
+    );
 }
 
 #[test]
@@ -271,7 +309,7 @@ fn arguments_follow_the_version_and_the_host() {
         ],
         options: vec!["--map-gw".into(), "-T".into(), "auto".into()],
         forward: true,
-        isolated: false,
+        addressing: Addressing::Private,
     };
     let line = |config: &PastaConfig| {
         let words = config.arguments(&Target::Pid(7), false);
@@ -293,6 +331,7 @@ fn arguments_follow_the_version_and_the_host() {
         options: Vec::new(),
         forward: false,
         ports: Vec::new(),
+        addressing: Addressing::Copied,
         ..config
     };
     assert_eq!(
@@ -307,7 +346,7 @@ fn a_host_without_any_route_publishes_all_the_same() {
         return;
     };
     let config = PastaConfig {
-        isolated: true,
+        addressing: Addressing::Isolated,
         ..config
     };
     let mut pasta = start(&config, &sleeper.target()).expect("start");
