@@ -244,10 +244,10 @@ impl<'d> Unpacking<'d> {
                 Kind::File if entry.size > 0 => self.content(&entry, tar).with_context(what)?,
                 _ => Data::None,
             };
-            let xattrs = entry
-                .xattrs
-                .iter()
-                .map(|(name, value)| (&name[..], &value[..]));
+            // A hard link's are its target's.
+            let link = matches!(entry.kind, Kind::Hardlink(_));
+            let xattrs = if link { &[][..] } else { &entry.xattrs };
+            let xattrs = xattrs.iter().map(|(name, value)| (&name[..], &value[..]));
             self.index
                 .push(&entry.path, &act(&entry, data), xattrs)
                 .with_context(what)?;

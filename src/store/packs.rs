@@ -402,8 +402,9 @@ fn names(packs: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(names)
 }
 
-/// Removes packs without a table whose writer is dead. Errors are ignored: the next command tries again.
+/// Removes packs without a table, and unfinished tables, whose writer is dead. Errors are ignored: the next command tries again.
 pub fn sweep(packs: &Path) {
+    files::sweep_unfinished(packs);
     for (path, suffix) in names(packs).unwrap_or_default() {
         let toc = path.with_extension("toc");
         if suffix != "pack" || toc.exists() {

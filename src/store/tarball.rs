@@ -29,7 +29,7 @@ use std::io::{self, BufRead, Read, Seek};
 use crate::cow::index::Time;
 
 #[cfg(test)]
-mod differential;
+pub(crate) mod differential;
 mod entry;
 mod header;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::io::Cursor;
 
+use super::super::tarball::differential;
 use super::super::tarball::make::*;
 use super::*;
 use crate::cow::index::{Index, PAGE, Time};
@@ -540,4 +541,160 @@ fn layers_unpacked_at_once_do_not_disturb_each_other() {
             .iter()
             .all(|(name, _)| !name.contains(".new-"))
     );
+}
+
+/// Layers of the kill test: each has a file of its own and one that several share.
+fn kill_test_layers() -> Vec<Vec<u8>> {
+    let layer = |i: u8| {
+        tar(&[
+            file("own", vec![i; 300_000]),
+            file("shared", vec![200 + i % 3; 100_000]),
+        ])
+    };
+    (0..40).map(layer).collect()
+}
+
+const KILL_TEST: &str = "RLESS_TEST_KILLED_INGEST";
+
+/// Not a test of its own: what [`killed_anywhere_the_store_is_sound`] runs and kills.
+#[test]
+fn unpacks_layers_when_asked_by_the_kill_test() {
+    let Some(data) = std::env::var_os(KILL_TEST) else {
+        return;
+    };
+    let dirs = LayerDirs::of(Path::new(&data));
+    for tar in kill_test_layers() {
+        ingest(&dirs, &digest(&tar), &mut Cursor::new(tar)).unwrap();
+    }
+}
+
+#[test]
+fn killed_anywhere_the_store_is_sound() {
+    let layers = kill_test_layers();
+    let scene = Scene::new();
+    let mut whole = 0;
+    for round in 0..12_u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::layers::tests::unpacks_layers_when_asked_by_the_kill_test",
+            ])
+            .env(KILL_TEST, scene.root.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Some progress, and a little more: each round dies elsewhere.
+        let enough = whole + usize::try_from(round % 3).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while list(&scene.dirs).unwrap().len() < enough.max(1) {
+            assert!(std::time::Instant::now() < deadline, "no progress");
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_micros(round * round * 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whatever has its name is whole.
+        for id in packs::list(&scene.dirs.packs).unwrap() {
+            packs::verify(&scene.dirs.packs, &id).unwrap();
+        }
+        whole = 0;
+        for id in list(&scene.dirs).unwrap() {
+            assert!(
+                find(&scene.dirs, &id).unwrap().is_some(),
+                "round {round}: {id}"
+            );
+            whole += 1;
+        }
+        // Left-overs count as old at once.
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        let files = scene.files();
+        for (path, _) in files.iter().filter(|(path, _)| path.contains("/.new-")) {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(old).unwrap();
+        }
+    }
+    assert!(whole > 1, "killed too early every time");
+    for tar in &layers {
+        scene.ingest(tar).unwrap();
+    }
+    assert!(fs::read_dir(&scene.dirs.tmp).unwrap().next().is_none());
+    let packs = fs::read_dir(&scene.dirs.packs).unwrap().count();
+    assert_eq!(packs, 2 * packs::list(&scene.dirs.packs).unwrap().len());
+}
+
+/// Compares what the index says of `path` and below with what the host's file system says.
+fn compare(scene: &Scene, index: &Index, ino: u64, path: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    let (inode, host) = (
+        index.inode(ino).unwrap(),
+        fs::symlink_metadata(path).unwrap(),
+    );
+    let shown = path.display();
+    assert_eq!(inode.mode, host.mode(), "{shown}");
+    assert_eq!((inode.uid, inode.gid), (host.uid(), host.gid()), "{shown}");
+    let mtime = Time {
+        sec: host.mtime(),
+        nsec: u32::try_from(host.mtime_nsec()).unwrap(),
+    };
+    assert_eq!(inode.mtime, mtime, "{shown}");
+    if !host.is_dir() {
+        assert_eq!(u64::from(inode.nlink), host.nlink(), "{shown}");
+        assert_eq!(inode.size, host.size(), "{shown}");
+    }
+    match inode.data {
+        Data::Symlink(target) => {
+            assert_eq!(target, fs::read_link(path).unwrap().as_os_str().as_bytes())
+        }
+        Data::File { pack, offset } => {
+            let packs = index.open_packs(&scene.dirs.packs).unwrap();
+            let content = packs[pack as usize]
+                .read(offset, usize::try_from(inode.size).unwrap())
+                .unwrap();
+            assert!(*content == *fs::read(path).unwrap(), "{shown}");
+        }
+        Data::None => assert_eq!(inode.size, 0, "{shown}"),
+        Data::Dir { .. } => {
+            let mut names: Vec<_> = fs::read_dir(path)
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
+            names.sort();
+            let ours: Vec<_> = index.entries(ino).iter().map(|e| e.name.to_vec()).collect();
+            assert_eq!(
+                ours,
+                names
+                    .iter()
+                    .map(|n| n.as_bytes().to_vec())
+                    .collect::<Vec<_>>()
+            );
+            for (entry, name) in index.entries(ino).iter().zip(names) {
+                compare(scene, index, entry.ino, &path.join(name));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tree_through_gnu_tar_and_the_store_is_the_same_tree() {
+    if !differential::available() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    differential::tree(root.path());
+    for options in [
+        &["--format=posix", "--pax-option=delete=atime,delete=ctime"][..],
+        &["--format=posix", "--sparse", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse"],
+    ] {
+        let scene = Scene::new();
+        let layer = scene
+            .ingest(&differential::gnu_tar(root.path(), options))
+            .unwrap();
+        let index = scene.image(&[&layer]).unwrap();
+        compare(&scene, &index, Index::ROOT, root.path());
+    }
 }

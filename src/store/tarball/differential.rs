@@ -213,7 +213,7 @@ fn mode_text(mode: u32) -> String {
 }
 
 /// A tree with what archives are bad at.
-fn tree(root: &Path) {
+pub(crate) fn tree(root: &Path) {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{PermissionsExt, symlink};
     let deep = "a-directory-with-quite-a-long-name/".repeat(9);
@@ -244,7 +244,7 @@ fn tree(root: &Path) {
     sparse.set_len(13_000_000).unwrap();
 }
 
-fn gnu_tar(root: &Path, options: &[&str]) -> Vec<u8> {
+pub(crate) fn gnu_tar(root: &Path, options: &[&str]) -> Vec<u8> {
     let output = Command::new("tar")
         .args(["--create", "--file=-", "--sort=name", "--directory"])
         .arg(root)
@@ -268,7 +268,7 @@ const FORMATS: &[&[&str]] = &[
     &["--format=v7", "--hard-dereference"],
 ];
 
-fn available() -> bool {
+pub(crate) fn available() -> bool {
     let found = Command::new("tar").arg("--version").output();
     let gnu = found.is_ok_and(|o| o.stdout.starts_with(b"tar (GNU tar)"));
     if !gnu {
