@@ -1,12 +1,17 @@
 //! Which certificate authorities are trusted for a host: the system's, and `certs.d` of containers-certs.d(5).
 //!
+//! A `NAME.cert` there with its `NAME.key` is shown to the registry if it asks who we are.
+//!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's bundle, as everywhere. `HOST[:PORT]/*.crt` below
 //! `~/.config/containers/certs.d`, `/etc/containers/certs.d` or `/etc/docker/certs.d` are trusted in addition, for that host only.
 //! A static binary on a machine without any bundle uses Mozilla's, compiled in.
 
 use std::path::{Path, PathBuf};
 
-use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+use anyhow::Context;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, parse_pem};
 
 use crate::error::{Result, ResultExt, failed};
 
@@ -35,6 +40,39 @@ pub fn roots(authority: &str) -> Result<RootCerts> {
     } else {
         RootCerts::new_with_certs(&certs)
     })
+}
+
+/// The certificate to show to `authority`, if there is one for it.
+///
+/// # Errors
+/// A certificate without its key, or one that does not belong to it.
+pub fn client(authority: &str) -> Result<Option<ClientCert>> {
+    for dir in host_dirs(authority) {
+        if let Some(file) = files_in(&dir, "cert").first() {
+            return pair(file)
+                .fault(|| failed(format!("using the client certificate {}", file.display())))
+                .map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn pair(file: &Path) -> Result<ClientCert> {
+    let chain = read(file)?;
+    let key_file = file.with_extension("key");
+    let bytes = super::read_small(&key_file, PEM_LIMIT)?
+        .with_context(|| format!("its key {} is missing", key_file.display()))?;
+    let key = PrivateKey::from_pem(&bytes)
+        .with_context(|| format!("reading its key {}", key_file.display()))?;
+    // ureq panics on a pair that does not fit, so it is tried here.
+    let der = PrivateKeyDer::try_from(key.der().to_vec()).map_err(failed)?;
+    let signing = rustls::crypto::ring::sign::any_supported_type(&der)?;
+    let certs = chain
+        .iter()
+        .map(|c| CertificateDer::from(c.der().to_vec()))
+        .collect();
+    CertifiedKey::new(certs, signing).keys_match()?;
+    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 fn system() -> Result<Vec<Certificate<'static>>> {

@@ -202,6 +202,7 @@ impl Http {
         }
         let mut tls = TlsConfig::builder();
         if secure {
+            tls = tls.client_cert(certs::client(authority)?);
             if self.insecure && same_authority(authority, &self.authority) {
                 tls = tls.disable_verification(true);
             } else {

@@ -105,6 +105,9 @@ impl Platform {
         if self.os != offer.os || self.architecture != offer.architecture {
             return None;
         }
+        if self.variant == offer.variant {
+            return Some(0);
+        }
         let level = |v: &Option<String>, default: u32| match v {
             None => Some(default),
             Some(v) => v.trim_start_matches('v').parse::<u32>().ok(),

@@ -17,6 +17,7 @@ use super::reference::{DOCKER_IO, Name, Reference, ShortName};
 use crate::error::{Fault, Result, ResultExt, failed, usage};
 
 const CONF_LIMIT: u64 = 4 << 20;
+const CONF_VARIABLE: &str = "CONTAINERS_REGISTRIES_CONF";
 
 /// The configuration, merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +111,18 @@ impl Registries {
     /// A file cannot be read or is malformed; the message names it.
     pub fn load() -> Result<Registries> {
         let mut conf = Registries::default();
+        if let Some(file) = std::env::var_os(CONF_VARIABLE).filter(|v| !v.is_empty()) {
+            let file = PathBuf::from(file);
+            if !file.exists() {
+                let file = file.display();
+                return Err(usage(format!(
+                    "{CONF_VARIABLE} names {file}, which does not exist"
+                ))
+                .into());
+            }
+            conf.read(&file)?;
+            return Ok(conf);
+        }
         for file in conf_files() {
             conf.read(&file)?;
         }
@@ -383,9 +396,6 @@ fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> String {
 }
 
 fn conf_files() -> Vec<PathBuf> {
-    if let Some(file) = std::env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|v| !v.is_empty()) {
-        return vec![PathBuf::from(file)];
-    }
     let system = PathBuf::from("/etc/containers");
     let base = directories::BaseDirs::new();
     let user = base.as_ref().map(|b| b.config_dir().join("containers"));

@@ -461,7 +461,13 @@ impl Repository {
             )
             .into();
         }
-        failed(format!("{} answers {status}{said}", self.host)).into()
+        let fault = failed(format!("{} answers {status}{said}", self.host));
+        if status == StatusCode::TOO_MANY_REQUESTS && self.credentials.is_none() {
+            return fault
+                .hint("Many registries allow more to those who are logged in.")
+                .into();
+        }
+        fault.into()
     }
 
     fn unreached(&self, failure: Failure) -> anyhow::Error {

@@ -176,8 +176,8 @@ impl Drop for Service {
     }
 }
 
-/// Debian's registry over TLS, with a certificate of its own for 127.0.0.1.
-fn tls_registry(dir: &Path) -> Option<(Service, String)> {
+/// Makes `NAME.pem` and `NAME-key.pem`; `None` without openssl.
+fn make_certificate(dir: &Path, name: &str) -> Option<()> {
     let made = Command::new("openssl")
         .args([
             "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -190,12 +190,19 @@ fn tls_registry(dir: &Path) -> Option<(Service, String)> {
         ])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
-        .arg(dir.join("key.pem"))
+        .arg(dir.join(format!("{name}-key.pem")))
         .arg("-out")
-        .arg(dir.join("cert.pem"))
+        .arg(dir.join(format!("{name}.pem")))
         .output()
         .ok()?;
     assert!(made.status.success());
+    Some(())
+}
+
+/// Debian's registry over TLS, with a certificate of its own for 127.0.0.1. With `clients` it wants to see one, the
+/// only one that it trusts being its own.
+fn tls_registry(dir: &Path, clients: bool) -> Option<(Service, String)> {
+    make_certificate(dir, "cert")?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -203,8 +210,12 @@ fn tls_registry(dir: &Path) -> Option<(Service, String)> {
         .port();
     let config = format!(
         "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/reg}}}}\n\
-         http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}}}\n",
-        dir.display()
+         http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {0}/cert.pem, key: {0}/cert-key.pem{1}}}}}\n",
+        dir.display(),
+        match clients {
+            true => format!(", clientcas: ['{}/cert.pem']", dir.display()),
+            false => String::new(),
+        }
     );
     std::fs::write(dir.join("config.yml"), config).unwrap();
     let child = Command::new("docker-registry")
@@ -228,7 +239,7 @@ fn tls_registry(dir: &Path) -> Option<(Service, String)> {
 #[test]
 fn certificates_are_checked_against_system_and_host_roots() {
     let bench = Bench::new();
-    let Some((_registry, host)) = tls_registry(&bench.path("")) else {
+    let Some((_registry, host)) = tls_registry(&bench.path(""), false) else {
         skip!("docker-registry or openssl is not installed");
     };
     std::fs::write(bench.path("registries.conf"), "").unwrap();
@@ -261,6 +272,38 @@ fn certificates_are_checked_against_system_and_host_roots() {
     std::fs::copy(&cert, own.join("ca.crt")).unwrap();
     let text = outcome(&[], None);
     assert!(text.contains(reached), "{text}");
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_its_registry_and_a_wrong_one_is_named() {
+    let bench = Bench::new();
+    let Some((_registry, host)) = tls_registry(&bench.path(""), true) else {
+        skip!("docker-registry or openssl is not installed");
+    };
+    make_certificate(&bench.path(""), "other").unwrap();
+    std::fs::write(bench.path("registries.conf"), "").unwrap();
+    let name = format!("{host}/none:1");
+    let certs = bench.path("home/.config/containers/certs.d").join(&host);
+    std::fs::create_dir_all(&certs).unwrap();
+    let put = |from: &str, to: &str| {
+        std::fs::copy(bench.path(from), certs.join(to)).unwrap();
+    };
+    put("cert.pem", "ca.crt");
+    let (_, text) = rless(&bench, &["pull", &name]);
+    assert!(!text.contains("has no such image"), "{text}");
+    put("cert.pem", "client.cert");
+    let (_, text) = rless(&bench, &["pull", &name]);
+    assert!(text.contains("client.key is missing"), "{text}");
+    put("other-key.pem", "client.key");
+    let (output, text) = rless(&bench, &["pull", &name]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        text.contains("client.cert") && !text.contains("panicked"),
+        "{text}"
+    );
+    put("cert-key.pem", "client.key");
+    let (_, text) = rless(&bench, &["pull", &name]);
+    assert!(text.contains("has no such image"), "{text}");
 }
 
 #[test]
