@@ -10,6 +10,7 @@
     clippy::panic
 )]
 
+mod bench;
 mod cases;
 mod idmap;
 mod threats;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
         eprintln!("SKIP runtime: no static busybox (package busybox-static)");
         return ExitCode::SUCCESS;
     };
+    if filters == ["bench"] {
+        bench::run(&world);
+        return ExitCode::SUCCESS;
+    }
     let mut failed = Vec::new();
     let cases = [cases::CASES, threats::CASES, idmap::CASES].concat();
     for (name, case) in cases {
