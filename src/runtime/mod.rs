@@ -25,8 +25,8 @@ pub mod pty;
 mod reaper;
 pub mod rootfs;
 pub mod seccomp;
+mod support;
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -100,6 +100,7 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
         .process()
         .clone()
         .ok_or_else(|| failed("the spec has no process"))?;
+    support::check(&plan.spec, &process)?;
     let emulate = plan.emulate_ids;
     let profile = rootfs::linux(&plan.spec, |l| l.seccomp().as_ref());
     let prepared = init::Prepared {
@@ -110,7 +111,11 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
     };
     let (control, theirs) = message_pair().context("making init's control socket")?;
     let cloned = clone3(prepared.namespaces.clone_flags());
-    let (pid, pidfd) = match cloned.map_err(namespaces_refused)? {
+    let refused = |e: std::io::Error| {
+        let hint = namespaces::hint(e.raw_os_error());
+        anyhow::Error::new(e).context(failed("making the container's namespaces").hint(hint))
+    };
+    let (pid, pidfd) = match cloned.map_err(refused)? {
         Cloned::Child => init::run(plan, &prepared, theirs),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -128,27 +133,6 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
         Err(e) => return Err(init.prefer_own_report(e)),
     }
     Ok(init)
-}
-
-/// Says why clone3 may have failed.
-fn namespaces_refused(error: std::io::Error) -> anyhow::Error {
-    let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
-    let is = |name: &str, value: &str| sysctl(name).trim() == value;
-    let hint = if error.raw_os_error() == Some(libc::EBUSY) {
-        "a bug: the runtime was called while threads are running"
-    } else if is("user/max_user_namespaces", "0") {
-        "as root: sysctl user.max_user_namespaces=15000"
-    } else if is("kernel/unprivileged_userns_clone", "0") {
-        "as root: sysctl kernel.unprivileged_userns_clone=1"
-    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "AppArmor restricts user namespaces here: install rless's AppArmor profile, or as root: \
-         sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-    } else if error.raw_os_error() == Some(libc::ENOSPC) {
-        "a limit below /proc/sys/user is reached"
-    } else {
-        "user namespaces may be forbidden here (a seccomp filter of an outer container, or a kernel without them)"
-    };
-    anyhow::Error::new(error).context(failed("making the container's namespaces").hint(hint))
 }
 
 impl Init {

@@ -5,6 +5,7 @@
 //! mount namespaces are always new. The cgroup namespace is unshared by init after *begin*: its root
 //! is then the cgroup that the supervisor has meanwhile put init into.
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use crate::error::{Result, failed};
+use crate::error::{Result, failed, usage};
 
 /// The decision.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ impl Namespaces {
         let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
         for namespace in listed.into_iter().flatten() {
             let flag = flag(namespace.typ());
+            if flag.is_empty() {
+                return Err(
+                    usage(format!("a {} namespace is not supported", namespace.typ())).into(),
+                );
+            }
             match namespace.path() {
                 None if flag == CloneFlags::CLONE_NEWCGROUP => decided.cgroup = true,
                 None => decided.clone |= flag,
@@ -90,7 +96,7 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
         LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
         LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
         LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-        // No CLONE_ flag of clone3 in nix: refused where it is joined, ignored where new.
+        // Cannot be made by clone3: only by unshare, for children.
         LinuxNamespaceType::Time => CloneFlags::empty(),
     }
 }
@@ -98,7 +104,7 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 /// Opens a namespace to join.
 fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
     let fixed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
-    if flag.is_empty() || fixed.intersects(flag) {
+    if fixed.intersects(flag) {
         return Err(failed(format!(
             "joining the namespace {}: this kind cannot be shared yet",
             path.display()
@@ -107,4 +113,25 @@ fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
     }
     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("opening the namespace {}", path.display()))
+}
+
+/// What may keep an ordinary user from making namespaces, and from using what it may do in them.
+pub(super) fn hint(error: Option<i32>) -> &'static str {
+    let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    let is = |name: &str, value: &str| sysctl(name).trim() == value;
+    if error == Some(libc::EBUSY) {
+        "a bug: the runtime was called while threads are running"
+    } else if is("user/max_user_namespaces", "0") {
+        "as root: sysctl user.max_user_namespaces=15000"
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "as root: sysctl kernel.unprivileged_userns_clone=1"
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor restricts user namespaces here: install rless's AppArmor profile, or as root: \
+         sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    } else if error == Some(libc::ENOSPC) {
+        "a limit below /proc/sys/user is reached"
+    } else {
+        "user namespaces may be restricted here (by the seccomp filter of an outer container, or a \
+         kernel without them)"
+    }
 }

@@ -13,6 +13,7 @@
 mod bench;
 mod cases;
 mod idmap;
+mod process;
 mod threats;
 mod world;
 
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = Vec::new();
-    let cases = [cases::CASES, threats::CASES, idmap::CASES].concat();
+    let cases = [cases::CASES, process::CASES, threats::CASES, idmap::CASES].concat();
     for (name, case) in cases {
         if !filters.is_empty() && !filters.iter().any(|f| name.contains(f.as_str())) {
             continue;

@@ -31,7 +31,7 @@ use nix::unistd::{chdir, fchdir, pivot_root};
 use oci_spec::runtime::Spec;
 
 use super::idmap::Mapping;
-use super::namespaces::Namespaces;
+use super::namespaces::{self, Namespaces};
 use super::{Plan, Root};
 use crate::error::{Result, ResultExt, failed};
 use crate::sys::mount::{self as api, Context as Fs, MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY};
@@ -65,8 +65,11 @@ impl Sources {
             MsFlags::MS_PRIVATE
         };
         let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | propagation, none)
-            .context("cutting the mount namespace off from the host's")?;
+        mount(none, "/", none, MsFlags::MS_REC | propagation, none).map_err(|e| {
+            let hint = namespaces::hint(Some(e as i32));
+            let act = failed("cutting the mount namespace off from the host's");
+            anyhow::Error::new(e).context(act.hint(hint))
+        })?;
         let root = match &plan.root {
             Root::Fuse => open_fuse()?,
             Root::Path(path) => api::clone_tree_at(path, true)
@@ -173,6 +176,12 @@ pub(super) fn build(
             .context("making the root file system read-only")?;
     }
     pivot(&root)?;
+    // Private, or following the host, as it has become; what the spec wants to share is shared at last.
+    let shared = linux(&site.plan.spec, |l| l.rootfs_propagation().as_deref());
+    if let Some(word @ ("shared" | "rshared")) = shared {
+        api::set_attributes(&root, 0, 0, libc::MS_SHARED, word == "rshared")
+            .context("sharing the root file system's mounts")?;
+    }
     Ok(Built { pty })
 }
 
