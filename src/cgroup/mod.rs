@@ -1,7 +1,7 @@
 //! The container's place in cgroup v2: a scope of its own, limits, statistics, kill and freeze.
 //!
 //! # Rungs
-//! [`detect`] finds out, without D-Bus, which of these this caller can have:
+//! [`detect()`] finds out, without D-Bus, which of these this caller can have:
 //!
 //! 1. [`Rung::Systemd`]: the user's (or for root the system's) systemd makes a transient scope and
 //!    delegates it.
