@@ -13,7 +13,7 @@
 //! | 2 | commands on objects: the object is in use |
 //!
 //! A new command: a file with an `Args` struct and `pub(crate) fn run(args: Args) -> Result<u8>`,
-//! a variant in [`Command`], a line in [`dispatch`].
+//! a variant in `Command`, a line in `dispatch`.
 
 pub mod format;
 pub mod human;

@@ -274,13 +274,7 @@ fn request(args: Args) -> Result<Request> {
         ..
     } = args;
     let command = rest.split_off(1);
-    let mut settings = Vec::new();
-    for file in &basics.env_file {
-        settings.extend(env::read_file(file)?);
-    }
-    for text in &basics.env {
-        settings.push(Setting::parse(text)?);
-    }
+    let settings = environment(&basics)?;
     Ok(Request {
         image: rest.remove(0),
         rootfs: files.rootfs,
@@ -342,6 +336,18 @@ fn request(args: Args) -> Result<Request> {
         detach_keys: basics.detach_keys,
         no_log: no_log(basics.log_driver.as_deref())?,
     })
+}
+
+/// Files first: what is given by hand beats them.
+fn environment(basics: &Basics) -> Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    for file in &basics.env_file {
+        settings.extend(env::read_file(file)?);
+    }
+    for text in &basics.env {
+        settings.push(Setting::parse(text)?);
+    }
+    Ok(settings)
 }
 
 fn all_mounts(files: &Files) -> Result<Vec<mounts::MountRequest>> {

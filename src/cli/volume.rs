@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
     let root = store.volumes_dir();
     let Some(name) = name else {
-        let volume = volumes::anonymous(&root)?;
+        let volume = volumes::anonymous(&root, None)?;
         format::print(&format!("{}\n", volume.name))?;
         return Ok(0);
     };
@@ -95,6 +95,7 @@ fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
         name: name.to_owned(),
         created: Timestamp::now().to_string(),
         anonymous: false,
+        container: None,
         labels: pairs
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect::<BTreeMap<_, _>>(),

@@ -8,6 +8,7 @@
 //! containers/ID/upper/        the copy-on-write file system's journal and data
 //! containers/ID/files/        hosts, resolv.conf, hostname, passwd, group
 //! containers/names/NAME       symbolic link to ID: made atomically with its content
+//! containers/.new-ID          a directory whose lock is not taken yet
 //! RUNTIME/live/ID/            attach socket; there is one for each container that may be alive
 //! ```
 //!
@@ -131,6 +132,9 @@ pub struct Record {
     /// Its supervisor.
     #[serde(default)]
     pub supervisor: Option<Process>,
+    /// Processes that serve it and die with its supervisor.
+    #[serde(default)]
+    pub helpers: Vec<Process>,
     /// Boot in which the processes live.
     #[serde(default)]
     pub boot: String,
@@ -257,6 +261,9 @@ pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
+/// Prefix of a container's directory that is not locked yet.
+const UNNAMED: &str = ".new-";
+
 /// The containers of a store.
 #[derive(Debug, Clone)]
 pub struct Containers {
@@ -313,8 +320,11 @@ impl Containers {
         let id = random_id()?;
         let place = self.place(&id);
         files::create_dir_all_private(&self.root)?;
-        files::create_dir_private(&place.dir)?;
-        let lock = Lock::exclusive(&place.lock())?;
+        // Locked before it has its name: a directory of that name with its lock free is a left-over.
+        let unnamed = self.root.join(format!("{UNNAMED}{id}"));
+        files::create_dir_private(&unnamed)?;
+        let lock = Lock::exclusive(&unnamed.join("lock"))?;
+        fs::rename(&unnamed, &place.dir).context("making the container's directory")?;
         let undo = |e: anyhow::Error| {
             let _ = fs::remove_dir_all(&place.dir);
             let _ = fs::remove_dir_all(&place.live);
@@ -397,7 +407,32 @@ impl Containers {
             }
         }
         records.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        self.sweep(records.len());
         Ok(records)
+    }
+
+    /// Clears names without a container and directories that never got their name. `known`
+    /// containers exist: as many names are all in use.
+    fn sweep(&self, known: usize) {
+        let names = |dir: &Path| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries
+                .filter_map(|e| e.file_name().into_string().ok())
+                .collect()
+        };
+        for name in names(&self.root).iter().filter(|n| n.starts_with(UNNAMED)) {
+            let dir = self.root.join(name);
+            if age(&dir) > Duration::from_secs(2) && !locked(&dir.join("lock")) {
+                let _ = fs::remove_dir_all(&dir);
+            }
+        }
+        let taken = names(&self.names());
+        let taken: Vec<&String> = taken.iter().filter(|n| !n.starts_with('.')).collect();
+        if taken.len() > known {
+            for name in taken {
+                let _ = self.drop_stale_name(name);
+            }
+        }
     }
 
     fn ids(&self) -> Result<Vec<String>> {
@@ -472,10 +507,11 @@ impl Containers {
         self.heal(&place, id)
     }
 
-    /// A supervisor holds the container's lock.
+    /// A supervisor holds the container's lock, or is removing its directory.
     #[must_use]
     pub fn supervised(&self, id: &str) -> bool {
-        locked(&self.place(id).lock())
+        let place = self.place(id);
+        locked(&place.lock()) || (place.dir.exists() && !place.lock().exists())
     }
 
     /// Clears what a dead supervisor left of the container in `place`.
@@ -486,9 +522,7 @@ impl Containers {
         // Read again: the state may have changed before the lock was ours.
         let record = files::read_json::<Record>(&place.record()).unwrap_or_default();
         let Some(mut record) = record else {
-            if age(&place.dir) > Duration::from_secs(2) || place.record().exists() {
-                self.erase(id, None)?;
-            }
+            self.erase_half_made(id)?;
             return Ok(None);
         };
         if !record.state.live() {
@@ -496,10 +530,11 @@ impl Containers {
         }
         if let Some(init) = record.init.filter(|_| record.boot == host::boot_id()) {
             host::kill_process(init);
+            record.helpers.iter().copied().for_each(host::kill_process);
         }
         let _ = fs::remove_dir_all(&place.live);
         if record.auto_remove {
-            self.erase(id, Some(&record))?;
+            self.erase(id, &record)?;
             return Ok(None);
         }
         let started = record.state == State::Running;
@@ -537,20 +572,46 @@ impl Containers {
     ///
     /// # Errors
     /// The first failure; the rest is removed all the same.
-    pub fn erase(&self, id: &str, record: Option<&Record>) -> Result<()> {
-        let place = self.place(id);
+    pub fn erase(&self, id: &str, record: &Record) -> Result<()> {
+        let mut result = self.erase_name(id, &record.name);
+        for volume in &record.anonymous_volumes {
+            result = result.and(super::volumes::delete(&self.volumes, volume));
+        }
+        result.and(self.erase_directories(id))
+    }
+
+    /// As [`Containers::erase`], for a container that has no record (yet, or any more).
+    ///
+    /// # Errors
+    /// As [`Containers::erase`].
+    pub fn erase_half_made(&self, id: &str) -> Result<()> {
         let mut result = Ok(());
-        if let Some(record) = record {
-            let path = self.names().join(&record.name);
-            if fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
-                result = result.and(files::remove_file(&path).map(|_| ()));
-            }
-            for volume in &record.anonymous_volumes {
-                result = result.and(super::volumes::delete(&self.volumes, volume));
+        for entry in fs::read_dir(self.names()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            result = result.and(self.erase_name(id, &name.to_string_lossy()));
+        }
+        for volume in super::volumes::list(&self.volumes).unwrap_or_default() {
+            if volume.container.as_deref() == Some(id) {
+                result = result.and(super::volumes::delete(&self.volumes, &volume.name));
             }
         }
-        result = result.and(files::remove_file(&place.record()).map(|_| ()));
-        for dir in [&place.dir, &place.live] {
+        result.and(self.erase_directories(id))
+    }
+
+    fn erase_name(&self, id: &str, name: &str) -> Result<()> {
+        let path = self.names().join(name);
+        if fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
+            files::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The record first: without it the rest is a left-over that anyone may clear. The directory with
+    /// the lock last: who waits for the lock waits for all of it.
+    fn erase_directories(&self, id: &str) -> Result<()> {
+        let place = self.place(id);
+        let mut result = files::remove_file(&place.record()).map(|_| ());
+        for dir in [&place.live, &place.dir] {
             match fs::remove_dir_all(dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     let e = Err(e).with_context(|| format!("removing {}", dir.display()));

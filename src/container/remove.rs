@@ -51,7 +51,7 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
     if !how.volumes {
         record.anonymous_volumes.clear();
     }
-    let result = containers.erase(&record.id, Some(&record));
+    let result = containers.erase(&record.id, &record);
     drop(lock);
     result
 }

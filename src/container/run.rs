@@ -123,7 +123,10 @@ fn create(
     let reserved = containers.reserve(request.name.as_deref())?;
     trace::mark("reserved");
     let id = reserved.id.clone();
-    let mut made = Made::default();
+    let mut made = Made {
+        id: id.clone(),
+        ..Made::default()
+    };
     let result = assemble(
         store, containers, request, mapping, image, reserved, &mut made,
     );
@@ -134,9 +137,7 @@ fn create(
         if let Some(path) = &made.cidfile {
             let _ = fs::remove_file(path);
         }
-        let _ = containers.erase(&id, None);
-        let name = store.containers_dir().join("names").join(&made.name);
-        let _ = fs::remove_file(name);
+        let _ = containers.erase_half_made(&id);
     }
     result
 }
@@ -144,7 +145,7 @@ fn create(
 /// What to unmake when a later step fails.
 #[derive(Debug, Default)]
 struct Made {
-    name: String,
+    id: String,
     volumes: Vec<String>,
     cidfile: Option<PathBuf>,
 }
@@ -158,7 +159,6 @@ fn assemble(
     reserved: Reserved,
     made: &mut Made,
 ) -> Result<Job> {
-    made.name.clone_from(&reserved.name);
     let place = reserved.place.clone();
     if let Some(path) = &request.cidfile {
         write_cidfile(path, &reserved.id)?;
@@ -383,7 +383,7 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
             );
         }
         Source::Volume(None) => {
-            let volume = volumes::anonymous(&root)?;
+            let volume = volumes::anonymous(&root, Some(&made.id))?;
             made.volumes.push(volume.name.clone());
             resolved.source = Some(volumes::data(&root, &volume.name));
             (resolved.volume, resolved.anonymous) = (Some(volume.name), true);
@@ -393,6 +393,7 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
                 name: name.clone(),
                 created: Timestamp::now().to_string(),
                 anonymous: false,
+                container: None,
                 labels: std::collections::BTreeMap::new(),
             };
             if volumes::ensure(&root, &volume)? {
@@ -572,6 +573,7 @@ fn record(
         state: State::Starting,
         init: None,
         supervisor: None,
+        helpers: Vec::new(),
         boot: host::boot_id().to_owned(),
         host: host::id().to_owned(),
         exit_code: None,

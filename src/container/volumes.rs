@@ -38,6 +38,9 @@ pub struct Volume {
     /// It was made for one container and goes with it.
     #[serde(default)]
     pub anonymous: bool,
+    /// The container it was made for.
+    #[serde(default)]
+    pub container: Option<String>,
     /// `--label`.
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
@@ -72,15 +75,16 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     Ok(new)
 }
 
-/// A volume without a name of its own.
+/// A volume without a name of its own, made for `container`.
 ///
 /// # Errors
 /// As [`ensure`].
-pub fn anonymous(root: &Path) -> Result<Volume> {
+pub fn anonymous(root: &Path, container: Option<&str>) -> Result<Volume> {
     let volume = Volume {
         name: super::record::random_id()?,
         created: Timestamp::now().to_string(),
         anonymous: true,
+        container: container.map(str::to_owned),
         labels: std::collections::BTreeMap::new(),
     };
     ensure(root, &volume)?;
@@ -108,6 +112,7 @@ pub fn find(root: &Path, name: &str) -> Result<Volume> {
         name: name.to_owned(),
         created: String::new(),
         anonymous: false,
+        container: None,
         labels: std::collections::BTreeMap::new(),
     }))
 }
@@ -233,6 +238,7 @@ mod tests {
             name: name.to_owned(),
             created: "2026-01-01T00:00:00Z".to_owned(),
             anonymous: false,
+            container: None,
             labels: std::collections::BTreeMap::new(),
         }
     }

@@ -6,7 +6,7 @@
 //! 1. joins its control-group leaf, clones init, has the id maps written, lets init begin;
 //! 2. while init mounts: starts pasta, serves the FUSE descriptor that init hands back;
 //! 3. releases init when the network is up, hears that the command was executed, writes the record;
-//! 4. relays ([`relay`]) until init has ended;
+//! 4. relays (`relay.rs`) until init has ended;
 //! 5. takes everything down, writes the exit record (or removes the container), tells its clients.
 //!
 //! Nothing here knows whether anyone is attached: a detached container is one without a first
@@ -351,7 +351,8 @@ fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
         restarts: (0, Instant::now()),
     };
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
-    record_start(&mut job, init.pid());
+    let helper = relay.pasta.as_ref().and_then(Pasta::pid);
+    record_start(&mut job, init.pid(), helper);
     for client in &mut relay.clients {
         client.push(&Frame::Started);
     }
@@ -373,11 +374,14 @@ fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
     relay.drain();
 }
 
-fn record_start(job: &mut Job, init: Pid) {
+fn record_start(job: &mut Job, init: Pid, helper: Option<u32>) {
     job.record.state = State::Running;
     job.record.started = Some(Timestamp::now());
     job.record.init = host::process(init);
     job.record.supervisor = host::process(Pid::this());
+    let helper = helper.and_then(|pid| i32::try_from(pid).ok());
+    let helper = helper.and_then(|pid| host::process(Pid::from_raw(pid)));
+    job.record.helpers = helper.into_iter().collect();
     let _ = job.place.write(&job.record);
     if !job.record.auto_remove {
         // Off the start-up path: an fsync takes milliseconds on a disk.
@@ -421,7 +425,7 @@ fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
 
 fn settle(job: &mut Job) {
     let result = if job.record.auto_remove {
-        job.containers.erase(&job.record.id, Some(&job.record))
+        job.containers.erase(&job.record.id, &job.record)
     } else {
         let written = job.place.write(&job.record);
         let _ = std::fs::remove_dir_all(&job.place.live);
