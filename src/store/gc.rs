@@ -169,8 +169,9 @@ impl Store {
             })?;
         }
         self.sweep_packs()?;
+        // Records and names are written by pulls, which hold the collection off.
         for dir in [self.images_dir(), self.tags_dir()] {
-            files::sweep_unfinished(&dir);
+            files::sweep_unfinished_now(&dir);
         }
         self.sweep_locks();
         Ok(())
