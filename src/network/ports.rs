@@ -154,33 +154,7 @@ impl PortMapping {
                 return Err(bad(&format!("unknown protocol `{other}`")).into());
             }
         };
-        let (ip_text, ports) = if let Some(rest) = address.strip_prefix('[') {
-            let (ip, ports) = rest
-                .split_once("]:")
-                .ok_or_else(|| bad("the closing `]:` of the address is missing"))?;
-            let ip = ip
-                .parse::<Ipv6Addr>()
-                .map_err(|_| bad(&format!("`{ip}` is not an IPv6 address")))?;
-            (Some(IpAddr::V6(ip)), ports)
-        } else {
-            match address.matches(':').count() {
-                0 | 1 => (None, address),
-                2 => {
-                    let (ip, ports) = address.split_once(':').unwrap_or(("", address));
-                    let ip = match ip {
-                        "" => None,
-                        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                        _ => {
-                            Some(IpAddr::V4(ip.parse().map_err(|_| {
-                                bad(&format!("`{ip}` is not an IPv4 address"))
-                            })?))
-                        }
-                    };
-                    (ip, ports)
-                }
-                _ => return Err(bad("too many `:` (an IPv6 address needs brackets)").into()),
-            }
-        };
+        let (host_ip, ports) = split_address(address).map_err(|why| bad(&why))?;
         let (host, container) = match ports.rsplit_once(':') {
             Some((host, container)) => (host, container),
             None => ("", ports),
@@ -207,12 +181,41 @@ impl PortMapping {
             }
         };
         Ok(PortMapping {
-            host_ip: ip_text,
+            host_ip,
             host,
             container: first,
             count,
             protocol,
         })
+    }
+}
+
+/// Takes the host address off the front: `1.2.3.4:`, `localhost:` or `[::1]:`.
+fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), String> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (ip, ports) = rest
+            .split_once("]:")
+            .ok_or("the closing `]:` of the address is missing")?;
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| format!("`{ip}` is not an IPv6 address"))?;
+        return Ok((Some(IpAddr::V6(ip)), ports));
+    }
+    match text.matches(':').count() {
+        0 | 1 => Ok((None, text)),
+        2 => {
+            let (ip, ports) = text.split_once(':').unwrap_or(("", text));
+            let ip = match ip {
+                "" => None,
+                "localhost" => Some(Ipv4Addr::LOCALHOST),
+                _ => Some(
+                    ip.parse()
+                        .map_err(|_| format!("`{ip}` is not an IPv4 address"))?,
+                ),
+            };
+            Ok((ip.map(IpAddr::V4), ports))
+        }
+        _ => Err("too many `:` (an IPv6 address needs brackets)".to_owned()),
     }
 }
 
