@@ -1,7 +1,7 @@
 //! From the container's root, with every capability over its namespaces, to the process's user.
 //!
 //! Order matters: the bounding set and ids need capabilities that the final sets may lack, and a
-//! filter can be loaded by CAP_SYS_ADMIN or under no_new_privs only. So [`become_user`] leaves CAP_SYS_ADMIN effective if a
+//! filter can be loaded by CAP_SYS_ADMIN or under no_new_privs only. So [`Credentials::become_user`] leaves CAP_SYS_ADMIN effective if a
 //! filter must be loaded without no_new_privs, and [`Credentials::seal`] takes it away after that, right before exec.
 //! Inheritable and ambient sets are empty always: a capability reaches a program by being root, or by the
 //! program's own file capabilities, within the bounding set.
@@ -111,7 +111,12 @@ impl Credentials {
     ///
     /// # Errors
     /// An id is not mapped.
-    pub(super) fn of(process: &Process, mapping: &Mapping, emulate: bool) -> Result<Credentials> {
+    pub(super) fn of(
+        process: &Process,
+        mapping: &Mapping,
+        emulate: bool,
+        keep_groups: bool,
+    ) -> Result<Credentials> {
         let user = process.user();
         let pretend = emulate && mapping.rung == Rung::SingleId;
         let mut groups = vec![user.gid()];
@@ -150,8 +155,8 @@ impl Credentials {
         Ok(Credentials {
             uid: user.uid(),
             gid: user.gid(),
-            groups: if mapping.rung == Rung::SingleId {
-                vec![] // setgroups is denied
+            groups: if mapping.rung == Rung::SingleId || keep_groups {
+                vec![] // setgroups is denied, or the caller's groups are wanted
             } else {
                 groups
             },

@@ -105,7 +105,12 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
     let profile = rootfs::linux(&plan.spec, |l| l.seccomp().as_ref());
     let prepared = init::Prepared {
         namespaces: namespaces::Namespaces::of(&plan.spec)?,
-        credentials: credentials::Credentials::of(&process, &plan.mapping, emulate)?,
+        credentials: credentials::Credentials::of(
+            &process,
+            &plan.mapping,
+            emulate,
+            keeps_groups(&plan.spec),
+        )?,
         filters: seccomp::filters(profile, emulate, plan.seccomp_cache.as_deref())?,
         process,
     };
@@ -133,6 +138,14 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
         Err(e) => return Err(init.prefer_own_report(e)),
     }
     Ok(init)
+}
+
+/// `--group-add keep-groups`: the annotation by which podman tells crun.
+fn keeps_groups(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    annotations
+        .and_then(|all| all.get("run.oci.keep_original_groups"))
+        .is_some_and(|value| value == "1")
 }
 
 impl Init {

@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     ("mappings_are_what_was_asked_for", mappings),
     ("single_id_runs_and_is_one_id", single_id),
     ("host_process_namespace_gets_the_hosts_proc", host_pid),
+    ("unsupported_parts_of_a_spec_are_refused", unsupported),
 ];
 
 fn root(world: &World) {
@@ -513,4 +514,35 @@ fn host_pid(world: &World) {
         "{}",
         ran.report
     );
+}
+
+fn unsupported(world: &World) {
+    for (name, edit) in [
+        (
+            "hooks",
+            json!({"hooks": {"prestart": [{"path": "/bin/true"}]}}),
+        ),
+        (
+            "linux.personality",
+            json!({"linux": {"personality": {"domain": "LINUX32"}}}),
+        ),
+    ] {
+        let ran = world.run(&["true"], |c| {
+            for (key, value) in edit.as_object().unwrap() {
+                match value.as_object().unwrap().iter().next().unwrap() {
+                    (field, value) if key == "linux" => c["linux"][field] = value.clone(),
+                    _ => c[key] = value.clone(),
+                }
+            }
+        });
+        assert!(
+            ran.code == 125 && ran.report.contains(name),
+            "{name}: {ran:?}"
+        );
+    }
+    let ran = world.run(&["true"], |c| {
+        let list = c["linux"]["namespaces"].as_array_mut().unwrap();
+        list.push(json!({"type": "time"}));
+    });
+    assert!(ran.code == 125 && ran.report.contains("time"), "{ran:?}");
 }

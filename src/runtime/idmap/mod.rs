@@ -1,6 +1,6 @@
 //! Which host ids a container's ids are, and who may write that into the kernel.
 //!
-//! [`plan`] is the decision, [`write`] the act ([`crate::runtime::spawn`] does the second).
+//! [`plan()`] is the decision, [`write()`] the act ([`crate::runtime::spawn`] does the second).
 //!
 //! An ordinary user's container 0 is the user, 1 and up are all its ranges of /etc/subuid and
 //! /etc/subgid (lines by name or by uid), one after the other, as with podman; `--userns=host` means

@@ -29,7 +29,7 @@ pub fn write(pid: Pid, mapping: &Mapping) -> Result<()> {
 /// Begins to write: a helper runs beside the caller until [`Pending::finish`].
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn start(pid: Pid, mapping: &Mapping) -> Result<Pending> {
     let mut pending = Pending { helpers: vec![] };
     match mapping.rung {

@@ -1,12 +1,12 @@
 //! The container's root file system: mounts, devices, masks, pivot_root.
 //!
-//! Runs in init, in a new mount namespace, in two parts. [`Sources::open`] runs before the id maps
+//! Runs in init, in a new mount namespace, in two parts. `Sources::open` runs before the id maps
 //! are written, with the caller's own credentials: it opens what lies on the host (bind sources, /dev/fuse), so that what
-//! the caller may read is what the container gets, whichever id the caller has inside. [`build`]
+//! the caller may read is what the container gets, whichever id the caller has inside. `build`
 //! runs as the container's root: it puts the new root upon `/` (nothing sees it yet: our own root directory stays
 //! the one below), mounts the spec's list in its order, then devices, masks, read-only paths, and
 //! pivots. The host's files are reachable by absolute paths until then, the container's only
-//! through [`Tree`].
+//! through `Tree`.
 //!
 //! Failures of a fresh proc, sysfs or cgroup2 that mean "not for this namespace" (host network, nested use)
 //! fall back to the host's, bound recursively and read-only.

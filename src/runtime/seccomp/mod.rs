@@ -1,7 +1,7 @@
 //! Seccomp profiles: ours, and those users bring; compiled by libseccomp, kept compiled.
 //!
 //! A profile is the spec's `linux.seccomp` ([`LinuxSeccomp`]); none means unconfined. [`default_profile`] is
-//! ours, [`parse_profile`] reads docker's and podman's files. [`filters`] compiles:
+//! ours, [`parse_profile`] reads docker's and podman's files. `filters` compiles:
 //!
 //! libseccomp cannot say "allowed, but not with this argument" for calls whose condition is a denial, so a
 //! profile becomes up to three filters, of which the kernel takes the strictest answer: the profile's
