@@ -108,7 +108,7 @@ def counts(args):
     }
     try:
         with open(stats) as f:
-            result["FUSE requests"] = f.read().strip()
+            result["FUSE requests"] = ", ".join(f.read().split("\n")).strip(", ")
     except OSError:
         pass
     return result, sorted(names.items(), key=lambda kv: -kv[1])[:12]

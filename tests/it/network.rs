@@ -155,11 +155,15 @@ fn udp_and_ranges_are_published() {
     let world = world!();
     let sandbox = Sandbox::shared(world);
     let port = free_port();
+    // Alpine: Debian's busybox has an nc without -u.
     // The same port inside: Debian 12's pasta loses the answers of a lower one, and rless says so.
     let publish = format!("127.0.0.1:{port}:{port}/udp");
     let mut session =
-        Session::start(&sandbox.rless(["run", "--rm", "-i", "-p", &publish, "busybox", "sh"]));
-    session.ok(&format!("(nc -u -l -p {port} > /got &) ; sleep 0.5"), QUICK);
+        Session::start(&sandbox.rless(["run", "--rm", "-i", "-p", &publish, "alpine", "sh"]));
+    session.ok(
+        &format!("(sleep 60 | nc -u -l -p {port} > /got &) ; sleep 0.5"),
+        QUICK,
+    );
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut got = String::new();
     for _ in 0..20 {
@@ -170,8 +174,9 @@ fn udp_and_ranges_are_published() {
             break;
         }
     }
-    assert!(got.starts_with("datagram\n"), "{got}");
-    session.ok("killall nc; true", QUICK);
+    let state = session.sh("ps; cat /proc/net/udp /proc/net/udp6", QUICK).1;
+    assert!(got.starts_with("datagram\n"), "got {got:?}: {state}");
+    session.ok("killall nc sleep; true", QUICK);
     session.end();
 
     let base = free_port().min(65_000);
