@@ -94,6 +94,11 @@ fn as_user(filters: &[String]) -> ExitCode {
         .env_clear()
         .env("PATH", path)
         .env("RLESS_RT_SECRET", "host-secret")
+        // How many starts the race has: 10000 for THREATS, few by default.
+        .env(
+            "RLESS_RT_STARTS",
+            std::env::var("RLESS_RT_STARTS").unwrap_or_default(),
+        )
         .groups_and_ids(&user)
         .status()
         .unwrap();
