@@ -407,8 +407,9 @@ impl<'a> Tree<'a> {
     }
 
     /// Numbers the inodes (those of a directory's entries side by side) and writes the index.
-    fn write(&self, layers: &[Layer]) -> Result<Index> {
+    fn write(self, layers: &[Layer]) -> Result<Index> {
         let mut out = Builder::new();
+        out.reserve(self.nodes.len() - self.free.len());
         let mut numbers = vec![0_u64; self.nodes.len()];
         numbers[ROOT as usize] = Index::ROOT;
         self.put(ROOT, Index::ROOT, Index::ROOT, layers, &mut out)?;
@@ -440,6 +441,8 @@ impl<'a> Tree<'a> {
                     .filter(|id| matches!(self.nodes[**id as usize].body, Body::Dir(_))),
             );
         }
+        // What remains needs memory of its own.
+        drop((self, numbers));
         out.finish()
     }
 

@@ -14,7 +14,7 @@
 //! # Bounds
 //!
 //! Memory: a few MB, and about 100 bytes per distinct content. [`Limits`] bounds everything that a small download could
-//! make large. Merging takes about 150 bytes per file beside the mapped layer indexes.
+//! make large. Merging takes about 260 bytes per file beside the mapped layer indexes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

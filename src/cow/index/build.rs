@@ -34,6 +34,12 @@ impl Builder {
         Builder::default()
     }
 
+    /// Makes room for `inodes` inodes, each with a name: without it the tables may grow to twice what they need.
+    pub fn reserve(&mut self, inodes: usize) {
+        self.inodes.reserve_exact(inodes);
+        self.dirents.reserve_exact(inodes.saturating_mul(DIRENT));
+    }
+
     /// The place of a pack of `len` bytes in the index's list; the same for the same pack.
     ///
     /// # Errors
@@ -191,8 +197,13 @@ impl Builder {
             out.extend_from_slice(&id.0);
             out.extend_from_slice(&len.to_le_bytes());
         }
-        for section in [self.dirents, self.xattr_table, self.xattrs, self.strings] {
-            out.extend_from_slice(&section);
+        for section in [
+            &mut self.dirents,
+            &mut self.xattr_table,
+            &mut self.xattrs,
+            &mut self.strings,
+        ] {
+            out.extend_from_slice(&std::mem::take(section));
         }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         Index::from_bytes(out)
