@@ -176,7 +176,19 @@ impl Server {
     /// # Errors
     /// The mount is still there after ten seconds (everything so far is durable then); or the
     /// last changes could not be written.
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(self) -> Result<()> {
+        self.end(true)
+    }
+
+    /// As [`Server::stop`], for an upper that is about to be deleted: nothing is made durable.
+    ///
+    /// # Errors
+    /// The mount is still there after ten seconds.
+    pub fn discard(self) -> Result<()> {
+        self.end(false)
+    }
+
+    fn end(mut self, keep: bool) -> Result<()> {
         let gone = self.wait_gone();
         if let Ok(store) = self.cow.tree.store() {
             store.flush.stop();
@@ -189,7 +201,9 @@ impl Server {
                 let _ = thread.join();
             }
         }
-        self.cow.sync()?;
+        if keep {
+            self.cow.sync()?;
+        }
         if let Some(path) = &self.stats {
             self.write_stats(path)
                 .with_context(|| format!("writing {}", path.display()))?;

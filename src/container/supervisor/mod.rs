@@ -173,7 +173,9 @@ struct Running {
 
 impl Running {
     /// Ends everything, last first; what fails on the way does not stop the rest.
-    fn take_down(&mut self) {
+    ///
+    /// `keep`: the container's changes will be needed, so they are made durable.
+    fn take_down(&mut self, keep: bool) {
         if let Some(init) = self.init.take() {
             let _ = pidfd_kill(init.pidfd(), libc::SIGKILL);
             let _ = waitpid(init.pid(), None);
@@ -185,7 +187,11 @@ impl Running {
             pasta.stop();
         }
         if let Some(server) = self.server.take() {
-            let _ = server.stop();
+            let _ = if keep {
+                server.stop()
+            } else {
+                server.discard()
+            };
         }
         if let Some(scope) = self.scope.take() {
             scope.remove();
@@ -199,7 +205,7 @@ fn start(job: &Job) -> Result<Running> {
     match bring_up(job, &mut running) {
         Ok(()) => Ok(running),
         Err(e) => {
-            running.take_down();
+            running.take_down(!job.record.auto_remove);
             Err(e)
         }
     }
@@ -361,7 +367,7 @@ fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
     let code = exit_code(init.pid());
     let oom = code == 137 && running.scope.as_ref().is_some_and(|s| s.oom_kills() > 0);
     running.pasta = relay.pasta.take();
-    running.take_down();
+    running.take_down(!job.record.auto_remove);
     trace::mark("taken down");
     finish(&mut job, code, oom);
     let note = if oom { "killed: out of memory" } else { "" };

@@ -61,6 +61,14 @@ impl<'a> Tree<'a> {
         Tree { root }
     }
 
+    /// Whether an open file is of the root's own file system, not of one mounted over a part of it.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub(super) fn holds(&self, file: &OwnedFd) -> nix::Result<bool> {
+        Ok(fstat(file)?.st_dev == fstat(self.root)?.st_dev)
+    }
+
     /// Opens `path` (O_PATH), symlinks resolved in the tree.
     pub(super) fn open(self, path: &Path) -> Result<OwnedFd, Errno> {
         self.resolve(path, OFlag::O_PATH, ResolveFlag::empty())
