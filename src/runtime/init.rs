@@ -159,7 +159,10 @@ impl Child<'_> {
     fn build(&self, sources: Sources) -> Result<Option<OwnedFd>> {
         self.prepared.namespaces.enter()?;
         let owner = become_root(self.plan)?;
-        if !self.plan.wait_release {
+        if self.plan.wait_release {
+            // Changing ids closed it already where the container's root is not the caller (keep-id, root).
+            prctl::set_dumpable(true).context("letting pasta see the process")?;
+        } else {
             close_process()?;
         }
         umask(Mode::empty());
