@@ -2,9 +2,9 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -187,6 +187,16 @@ fn refuse_own(path: &Path, own: Option<FileId>) -> Result<()> {
             )
             .into());
         }
+        // The kernel needs no permission to read; we do, to know that it is not led back to us.
+        if own.is_some() && readable(&path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+        {
+            return Err(Fault::new(
+                Kind::NotExecutable,
+                format!("executing `{}`: its user may not read it", path.display()),
+            )
+            .hint("chmod +r it in the image, or run as another user")
+            .into());
+        }
         match script(&path) {
             Some(next) => path = next,
             None => break,
@@ -195,10 +205,22 @@ fn refuse_own(path: &Path, own: Option<FileId>) -> Result<()> {
     Ok(())
 }
 
+/// Opens a regular file; what a fifo or a terminal holds is not taken, nor waited for.
+fn readable(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(ErrorKind::InvalidInput.into()),
+    }
+}
+
 /// The first bytes of a file that the user may read.
 fn head(path: &Path, length: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
+    let file = readable(path).ok()?;
     file.take(length).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -38,6 +38,8 @@ struct Io {
     /// Taken from the buffer and not yet written, after a failed write.
     pending: Vec<u8>,
     pending_seq: u64,
+    /// A sync failed: the kernel may have dropped what was written and would not say so again.
+    failed: bool,
 }
 
 /// An open journal.
@@ -182,6 +184,7 @@ impl Journal {
                 end,
                 pending: Vec::new(),
                 pending_seq: seq,
+                failed: false,
             }),
             written: AtomicU64::new(seq),
             durable: AtomicU64::new(seq),
@@ -222,7 +225,8 @@ impl Journal {
     /// Makes every record up to `seq` durable (and whatever else is buffered with it).
     ///
     /// # Errors
-    /// What the write or the sync failed with; nothing is lost, the next call tries again.
+    /// What the write failed with: the next call tries again. What the sync failed with: then `EIO` for good, since
+    /// records after a hole would be cut at the next open; what was durable before stays so.
     pub(crate) fn sync(&self, seq: u64) -> Res<()> {
         if self.durable() >= seq {
             return Ok(());
@@ -231,8 +235,14 @@ impl Journal {
         if self.durable() >= seq {
             return Ok(());
         }
+        if io.failed {
+            return Err(nix::errno::Errno::EIO);
+        }
         self.write_out(&mut io)?;
-        io.file.sync_data().map_err(|e| errno(&e))?;
+        if let Err(e) = io.file.sync_data() {
+            io.failed = true;
+            return Err(errno(&e));
+        }
         self.durable.store(io.pending_seq, Ordering::Release);
         Ok(())
     }
@@ -318,6 +328,7 @@ impl Journal {
             end: out.len() as u64,
             pending: Vec::new(),
             pending_seq: seq,
+            failed: false,
         };
         self.written.store(seq, Ordering::Release);
         self.durable.store(seq, Ordering::Release);

@@ -179,6 +179,12 @@ impl Tree {
             return Err(Errno::EMLINK);
         }
         let time = now();
+        let unnamed = inode.meta.nlink == 0;
+        if unnamed && let Ok(store) = self.store() {
+            // What was written to it before it had a name is on no list.
+            self.mark_dirty(&node, &mut inode);
+            store.flush.with_next_sync(ino);
+        }
         self.log(&Record::Link {
             parent,
             ino,

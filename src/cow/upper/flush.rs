@@ -26,6 +26,8 @@ const MANY: usize = 32;
 /// Work that waits.
 pub(crate) struct Flush {
     dirty: Mutex<Vec<u64>>,
+    /// Held by who flushes several files at once: only he holds more than one file's `flushing`.
+    many: Mutex<()>,
     /// Dirty files that have to be durable with the next journal sync.
     ordered: Mutex<Vec<u64>>,
     /// Data files to delete when the record of that number is durable.
@@ -42,7 +44,7 @@ pub(crate) struct Flush {
 }
 
 /// Everything a `Data` record says, and what must still hold when it is written.
-struct Snapshot {
+pub(super) struct Snapshot {
     size: u64,
     mtime: super::Time,
     ctime: super::Time,
@@ -58,6 +60,7 @@ impl Flush {
             .map_or(1024, |(soft, _)| soft);
         Flush {
             dirty: Mutex::default(),
+            many: Mutex::default(),
             ordered: Mutex::default(),
             doomed: Mutex::default(),
             trims: Mutex::default(),
@@ -151,14 +154,18 @@ impl Tree {
         }
     }
 
-    fn snapshot(&self, node: &Node) -> Res<Option<Snapshot>> {
+    pub(super) fn snapshot(&self, node: &Node) -> Res<Option<Snapshot>> {
         let mut state = wr(&node.state);
         let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
         let named = state.meta.nlink > 0;
         let Body::File(f) = &mut state.body else {
             return Ok(None);
         };
-        if !f.dirty || !named {
+        if !named {
+            // Nothing of it outlives a crash, unless it gets a name: that puts it on the list again.
+            f.dirty = false;
+        }
+        if !f.dirty {
             return Ok(None);
         }
         let file = match f.data_id {
@@ -178,7 +185,7 @@ impl Tree {
     }
 
     /// Appends the record of a snapshot whose data is durable; false if it was overtaken.
-    fn record(&self, node: &Node, snap: Snapshot) -> bool {
+    pub(super) fn record(&self, node: &Node, snap: Snapshot) -> bool {
         let mut state = wr(&node.state);
         let Body::File(f) = &mut state.body else {
             return true;
@@ -200,6 +207,7 @@ impl Tree {
 
     /// Makes one file's content durable and appends the record of it.
     fn flush_node(&self, store: &Store, node: &Node) -> Res<()> {
+        let _flushing = lk(&node.flushing);
         for _ in 0..16 {
             let Some(snap) = self.snapshot(node)? else {
                 return Ok(());
@@ -247,13 +255,15 @@ impl Tree {
         let Ok(store) = self.store() else {
             return Ok(());
         };
-        for ino in std::mem::take(&mut *lk(&store.flush.ordered)) {
-            if let Some(node) = self.node(ino)
+        let mut ordered = std::mem::take(&mut *lk(&store.flush.ordered));
+        while let Some(ino) = ordered.last() {
+            if let Some(node) = self.node(*ino)
                 && let Err(e) = self.flush_node(store, &node)
             {
-                store.flush.with_next_sync(ino);
+                lk(&store.flush.ordered).append(&mut ordered);
                 return Err(e);
             }
+            ordered.pop();
         }
         store.journal.sync(store.journal.last())?;
         self.clean_up(store);
@@ -285,31 +295,40 @@ impl Tree {
     }
 
     fn flush_many(&self, store: &Store, dirty: &[u64]) -> Res<()> {
-        let mut snaps = Vec::with_capacity(dirty.len());
-        for ino in dirty {
-            let Some(node) = self.node(*ino) else {
-                continue;
-            };
-            if let Some(mut snap) = self.snapshot(&node)? {
-                // syncfs needs no descriptor: do not hold thousands.
-                snap.file = None;
-                snaps.push((node, snap));
+        let _many = lk(&store.flush.many);
+        let mut inos = dirty.to_vec();
+        // A file may be listed twice, its lock is taken once.
+        inos.sort_unstable();
+        inos.dedup();
+        let nodes: Vec<Arc<Node>> = inos.iter().filter_map(|ino| self.node(*ino)).collect();
+        let mut snaps = Vec::with_capacity(nodes.len());
+        let mut result = Ok(());
+        for node in &nodes {
+            let flushing = lk(&node.flushing);
+            match self.snapshot(node) {
+                Ok(None) => {}
+                Ok(Some(mut snap)) => {
+                    // syncfs needs no descriptor: do not hold thousands.
+                    snap.file = None;
+                    snaps.push((node, snap, flushing));
+                }
+                Err(e) => {
+                    result = Err(e);
+                    break;
+                }
             }
         }
-        if snaps.is_empty() {
-            return Ok(());
+        if !snaps.is_empty() && result.is_ok() {
+            result = store.data.syncfs();
         }
-        if let Err(e) = store.data.syncfs() {
-            for (node, _) in snaps {
-                self.mark_dirty(&node, &mut wr(&node.state));
+        for (node, snap, _flushing) in snaps {
+            match result {
+                // Overtaken ones are on the list again.
+                Ok(()) => drop(self.record(node, snap)),
+                Err(_) => self.mark_dirty(node, &mut wr(&node.state)),
             }
-            return Err(e);
         }
-        for (node, snap) in snaps {
-            // Overtaken ones are on the list again.
-            self.record(&node, snap);
-        }
-        Ok(())
+        result
     }
 
     /// What may go now that the journal is durable. Failures cost space, not content, and the

@@ -126,6 +126,8 @@ impl Tree {
         let added = self.reserve(f, first, last)?;
         let done = self.put_blocks(&node, f, offset, data);
         if let Err(e) = done {
+            // A part may be there: what a later write finds below `phys` it clears first.
+            f.phys = f.phys.max(end);
             self.unreserve(added);
             return Err(e);
         }
@@ -214,6 +216,7 @@ impl Tree {
         let f = file_mut(state)?;
         if size > old {
             self.clean_tail(node, f, old)?;
+            self.mark_dirty(node, state);
         }
         let seq = self.log(&Record::Size {
             ino: node.ino,

@@ -25,6 +25,8 @@ mod attr;
 mod create;
 mod data;
 mod dir;
+#[cfg(test)]
+mod durability;
 mod extent;
 mod flush;
 mod io;

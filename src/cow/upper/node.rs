@@ -5,7 +5,7 @@ use super::super::ranges::Ranges;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// Extended attributes, sorted by name.
 pub(crate) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
@@ -15,6 +15,9 @@ pub(crate) struct Node {
     pub ino: u64,
     /// Look-ups of inodes that are not the lower's (those are counted there).
     pub lookups: AtomicU64,
+    /// Held from a snapshot of the content to the record of it: records of one file are appended in the order of their
+    /// snapshots, and an fsync waits for a flush under way. Taken before `state`.
+    pub flushing: Mutex<()>,
     pub state: RwLock<State>,
 }
 
@@ -135,6 +138,7 @@ impl Node {
         Node {
             ino,
             lookups: AtomicU64::new(0),
+            flushing: Mutex::default(),
             state: RwLock::new(state),
         }
     }

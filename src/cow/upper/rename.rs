@@ -118,6 +118,10 @@ impl Tree {
         }
         let time = now();
         let names = Names { name, newname };
+        if flags & EXCHANGE == 0 {
+            // Before the record: a commit in between must not write one without the other.
+            self.keep_order(&moved, &mut m, t.is_some());
+        }
         let seq = self.log(&Record::Rename {
             parent,
             name,
@@ -130,7 +134,6 @@ impl Tree {
             let (o, t) = over.zip(t.as_mut()).ok_or(Errno::ENOENT)?;
             self.apply_exchange(&mut dirs, (ino, &mut m), (o, t), names, time)?;
         } else {
-            self.keep_order(&moved, &mut m, t.is_some());
             self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)?;
         }
         drop(m);

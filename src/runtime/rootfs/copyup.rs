@@ -11,8 +11,7 @@ use anyhow::Context;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, mkdirat,
-    mknodat, utimensat,
+    FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
@@ -76,10 +75,17 @@ fn directory_contents(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Result<()> 
 
 fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> Result<()> {
     let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+    let atime = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
+    let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    // A volume may be another container's too, and we still see the host: what was made is changed by its descriptor,
+    // never by a name that may lead elsewhere by now.
+    let made: OwnedFd = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFDIR => {
             mkdirat(to, name, Mode::S_IRWXU)?;
-            directory_contents(&directory(from, name)?, &directory(to, name)?, depth + 1)?;
+            let target = directory(to, name)?;
+            directory_contents(&directory(from, name)?, &target, depth + 1)?;
+            target
         }
         SFlag::S_IFREG => {
             let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -87,24 +93,23 @@ fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> Result<()> {
             let mut source = File::from(openat(from, name, read, Mode::empty())?);
             let mut target = File::from(openat(to, name, create, Mode::S_IRWXU)?);
             std::io::copy(&mut source, &mut target)?;
+            target.into()
         }
-        SFlag::S_IFLNK => symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?,
-        SFlag::S_IFIFO => mknodat(to, name, SFlag::S_IFIFO, Mode::S_IRWXU, 0)?,
+        kind @ (SFlag::S_IFLNK | SFlag::S_IFIFO) => {
+            match kind {
+                SFlag::S_IFLNK => symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?,
+                // The umask is empty.
+                _ => mknodat(to, name, SFlag::S_IFIFO, mode(&stat), 0)?,
+            }
+            fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            utimensat(to, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
+            return Ok(());
+        }
         _ => return Ok(()),
-    }
-    fchownat(
-        to,
-        name,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-        AtFlags::AT_SYMLINK_NOFOLLOW,
-    )?;
-    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFLNK.bits() {
-        // After the owner: chown takes set-id bits away.
-        fchmodat(to, name, mode(&stat), FchmodatFlags::FollowSymlink)?;
-    }
-    let atime = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
-    let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-    utimensat(to, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
+    };
+    fchown(&made, Some(uid), Some(gid))?;
+    // After the owner: chown takes set-id bits away.
+    fchmod(&made, mode(&stat))?;
+    futimens(&made, &atime, &mtime)?;
     Ok(())
 }
