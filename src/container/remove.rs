@@ -31,7 +31,8 @@ pub struct How {
 pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
     let containers = Containers::of(store);
     let mut record = record.clone();
-    if record.state.live() {
+    let mut rounds = 0;
+    while record.state.live() {
         if record.host != host::id() {
             return Err(conflict(&record, "it runs on another host").into());
         }
@@ -39,6 +40,11 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
             return Err(conflict(&record, "it is running")
                 .hint("rless rm -f stops it first")
                 .into());
+        }
+        // One that was starting has no process to end yet, and runs when the wait is over: again, then.
+        rounds += 1;
+        if rounds > 3 {
+            return Err(conflict(&record, "it does not end").into());
         }
         // With --rm its supervisor removes it: then there is nothing left to do.
         stop(&containers, &record, how.patience);
@@ -72,9 +78,10 @@ pub fn stop(containers: &Containers, record: &Record, patience: Duration) {
         {
             let signal = record.stop_signal.unwrap_or(libc::SIGTERM);
             let _ = supervise::pidfd_kill(&pidfd, signal);
-            let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
+            let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+            let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
             let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, PollTimeout::from(millis)) == Ok(0) {
+            if poll(&mut fds, timeout) != Ok(1) {
                 let _ = supervise::pidfd_kill(&pidfd, libc::SIGKILL);
             }
         }

@@ -396,9 +396,8 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
                 container: None,
                 labels: std::collections::BTreeMap::new(),
             };
-            if volumes::ensure(&root, &volume)? {
-                made.volumes.push(name.clone());
-            }
+            // Stays when the run fails: by then another container may be using it.
+            volumes::ensure(&root, &volume)?;
             resolved.source = Some(volumes::data(&root, name));
             resolved.volume = Some(name.clone());
         }
