@@ -520,7 +520,12 @@ impl Containers {
             return files::read_json(&place.record());
         };
         // Read again: the state may have changed before the lock was ours.
-        let record = files::read_json::<Record>(&place.record()).unwrap_or_default();
+        let record = match files::read_json::<Record>(&place.record()) {
+            Ok(record) => record,
+            Err(_) if torn(&place.record()) => None,
+            // What cannot be read just now is not to be deleted for it.
+            Err(e) => return Err(e),
+        };
         let Some(mut record) = record else {
             self.erase_half_made(id)?;
             return Ok(None);

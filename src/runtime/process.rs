@@ -75,6 +75,9 @@ fn write_sysctl(proc: &OwnedFd, name: &str, value: &str) -> io::Result<()> {
 
 /// Only what belongs to a namespace of the container's own.
 fn check_sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(usage(format!("sysctl {name}: not a name")).into());
+    }
     let dotted = name.replace('/', ".");
     let (owner, what) = if dotted.starts_with("net.") {
         (CloneFlags::CLONE_NEWNET, "network")

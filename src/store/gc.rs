@@ -17,7 +17,7 @@ use super::files::{self, Lock};
 use super::images::{Found, Record, short, unknown};
 use super::{Removed, Store, tags, work};
 use crate::cow::index::layer::Layer;
-use crate::cow::index::{Index, PackId};
+use crate::cow::index::{self, Index, PackId};
 use crate::error::{Fault, Kind, Result};
 
 impl Store {
@@ -188,13 +188,12 @@ impl Store {
             needed.insert(id.to_string());
         };
         for path in files_of(&self.data().join("index/layers"))? {
-            // A damaged index is fetched anew, packs included: it protects none.
-            if let Ok(layer) = Layer::open(&path) {
+            if let Some(layer) = unless_damaged(Layer::open(&path))? {
                 layer.packs().iter().for_each(|(id, _)| add(id));
             }
         }
         for path in files_of(&self.data().join("index/images"))? {
-            if let Ok(index) = Index::open(&path) {
+            if let Some(index) = unless_damaged(Index::open(&path))? {
                 index.packs().iter().for_each(&mut add);
             }
         }
@@ -279,4 +278,19 @@ fn remove_others(dir: &Path, needed: impl Fn(&str) -> bool) -> Result<()> {
     }
     files::sweep_unfinished_now(dir);
     Ok(())
+}
+
+/// A damaged index protects no pack: it is fetched anew, packs included. One that cannot be read just now (no descriptors,
+/// no memory, a failing disk), or that a later rless wrote, must not cost the packs it names.
+fn unless_damaged<T>(opened: Result<T>) -> Result<Option<T>> {
+    opened.map(Some).or_else(|e| {
+        let gone = e
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        match e.downcast_ref::<index::Error>() {
+            Some(index::Error::Magic(_) | index::Error::Corrupt(_)) => Ok(None),
+            _ if gone => Ok(None),
+            _ => Err(e),
+        }
+    })
 }

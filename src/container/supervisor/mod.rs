@@ -434,6 +434,7 @@ fn settle(job: &mut Job) {
         job.containers.erase(&job.record.id, &job.record)
     } else {
         let written = job.place.write(&job.record);
+        Containers::make_durable(&job.place);
         let _ = std::fs::remove_dir_all(&job.place.live);
         written
     };
