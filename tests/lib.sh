@@ -15,7 +15,7 @@ run_packages="passt uidmap"
 # coreutils-level tools of the tests; the registry and the tools that make images
 test_packages="$build_packages $run_packages busybox-static curl debian-archive-keyring docker-registry
   e2fsprogs iproute2 libcap2-bin mmdebstrap procps python3 python3-pip qemu-utils skopeo strace tar umoci
-  util-linux xz-utils acl attr patchelf"
+  util-linux xz-utils acl attr openssl patchelf"
 vm_packages="mmdebstrap e2fsprogs qemu-system-x86 debian-archive-keyring"
 package_packages="$build_packages dpkg-dev lintian xz-utils"
 bench_packages="$test_packages crun bubblewrap"
