@@ -20,6 +20,9 @@ vm_packages="mmdebstrap e2fsprogs qemu-system-x86 debian-archive-keyring"
 package_packages="$build_packages dpkg-dev lintian xz-utils"
 bench_packages="$test_packages crun bubblewrap"
 
+# pjdfstest, the file system conformance suite, from the package registry.
+pjdfstest_version=0.2.2
+
 say() { printf '%s\n' "== $*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
@@ -66,6 +69,12 @@ need_cargo() {
     have=$(cargo --version | sed 's/cargo \([0-9.]*\).*/\1/')
     [ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -n1)" = "$wanted" ] ||
         die "cargo $have is too old, rless needs $wanted: rustup update"
+}
+
+# A program of the package registry, for `once`: the named version into a directory.
+install_crate() { # NAME VERSION DIR
+    make_work "$3"
+    CARGO_TARGET_DIR="${work:?}" cargo install --quiet --locked --no-track --version "=$2" --root "$3" "$1"
 }
 
 # The machine's first Debian mirror and its security mirror, from apt's own configuration.

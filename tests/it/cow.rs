@@ -6,11 +6,13 @@
 //! `RLESS_COW_OPS`.
 
 mod ops;
+mod posix;
 
 use crate::harness::{Sandbox, note_skip, prepared};
 use ops::{Actor, Op, Rng};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// Set for the inner process: the directory to work in.
 const INNER: &str = "RLESS_COW_INNER";
@@ -22,18 +24,33 @@ fn number(name: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Runs the inner test `name` in namespaces of the test user.
+/// The directory to work in, for the inner process.
+pub(crate) fn inner_dir() -> Option<PathBuf> {
+    std::env::var_os(INNER).map(PathBuf::from)
+}
+
+/// Runs the inner test `name` in namespaces of the test user, and shows what it tells.
 fn enter(name: &str, vars: &[(&str, String)]) {
+    if let Some(told) = run_inner(name, vars) {
+        eprint!("{told}");
+    }
+}
+
+/// Runs the inner test `name` in namespaces of the test user; returns what it tells, nothing where it was skipped.
+pub(crate) fn run_inner(name: &str, vars: &[(&str, String)]) -> Option<String> {
     let Some(world) = prepared() else {
-        return note_skip("the world of tests/run is not there");
+        note_skip("the world of tests/run is not there");
+        return None;
     };
     let sandbox = Sandbox::new(world);
     let dir = sandbox.dir.join("cow");
     sandbox.make_dir(&dir);
     let exe = std::env::current_exe().unwrap();
-    let mut cmd = sandbox
-        .command("/usr/bin/unshare")
-        .args(["-U", "--map-root-user", "--map-auto", "-m"])
+    let inside = || {
+        let unshare = sandbox.command("/usr/bin/unshare");
+        unshare.args(["-U", "--map-root-user", "--map-auto", "-m"])
+    };
+    let mut cmd = inside()
         .arg(exe)
         .args(["--exact", name, "--nocapture"])
         .env(INNER, &dir)
@@ -41,21 +58,24 @@ fn enter(name: &str, vars: &[(&str, String)]) {
     for (key, value) in vars {
         cmd = cmd.env(key, value);
     }
-    cmd.ok();
+    let output = cmd.within(Duration::from_secs(240)).exits(0);
+    // Files of the namespace's other users are there: only its root may remove them.
+    inside().args(["rm", "-rf", "--"]).arg(&dir).ok();
+    Some(output.err)
 }
 
 /// A mounted tree and the process that serves it.
-struct Mounted {
+pub(crate) struct Mounted {
     dir: PathBuf,
     server: Option<Child>,
 }
 
 impl Mounted {
-    fn point(&self) -> PathBuf {
+    pub(crate) fn point(&self) -> PathBuf {
         self.dir.join("mnt")
     }
 
-    fn start(dir: &Path) -> Mounted {
+    pub(crate) fn start(dir: &Path) -> Mounted {
         let mut m = Mounted {
             dir: dir.to_owned(),
             server: None,
@@ -64,7 +84,7 @@ impl Mounted {
         m
     }
 
-    fn mount(&mut self) {
+    pub(crate) fn mount(&mut self) {
         let point = self.point();
         std::fs::create_dir_all(&point).unwrap();
         let lower = self.dir.join("lower");
@@ -83,7 +103,7 @@ impl Mounted {
         }
         cmd.arg("--upper").arg(self.dir.join("upper")).arg(&point);
         self.server = Some(cmd.spawn().unwrap());
-        crate::harness::wait_for("the mount", std::time::Duration::from_secs(20), || {
+        crate::harness::wait_for("the mount", Duration::from_secs(20), || {
             std::fs::read_to_string("/proc/self/mountinfo")
                 .unwrap()
                 .lines()
@@ -92,7 +112,7 @@ impl Mounted {
     }
 
     /// An orderly end: everything must be there afterwards.
-    fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         nix::mount::umount(&self.point()).unwrap();
         let status = self.server.take().unwrap().wait().unwrap();
         assert!(status.success(), "server: {status}");
@@ -101,7 +121,7 @@ impl Mounted {
 
 impl Mounted {
     /// Ends the server at once, as an out-of-memory kill would, and mounts again.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();

@@ -411,6 +411,12 @@ impl Cmd {
         self
     }
 
+    /// Gives it another time limit.
+    pub(crate) fn within(mut self, limit: Duration) -> Cmd {
+        self.limit = limit;
+        self
+    }
+
     /// Runs it in another directory.
     pub(crate) fn cwd(mut self, path: impl Into<PathBuf>) -> Cmd {
         self.cwd = path.into();

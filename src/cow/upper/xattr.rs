@@ -17,6 +17,20 @@ pub(crate) const OWNER: &[u8] = b"security.rless.owner";
 const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
 
+/// What `xattr_resolve_name` of the kernel does for a file system with these handlers: FUSE's only
+/// one takes every name.
+fn check_name(name: &[u8]) -> Res<()> {
+    if name == acl::ACCESS || name == acl::DEFAULT {
+        return Ok(());
+    }
+    let prefixes = [&b"user."[..], b"security.", b"trusted."];
+    match prefixes.iter().find_map(|p| name.strip_prefix(*p)) {
+        Some([]) => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
+        None => Err(Errno::EOPNOTSUPP),
+    }
+}
+
 impl Tree {
     /// An attribute of an inode with its node locked.
     pub(super) fn xattr_of<'a>(
@@ -34,8 +48,9 @@ impl Tree {
     /// Hands an attribute's value to `f`.
     ///
     /// # Errors
-    /// `ENODATA`.
+    /// `ENODATA`, `EOPNOTSUPP` (no such namespace), `EINVAL` (nothing but a namespace).
     pub(crate) fn getxattr<T>(&self, ino: u64, name: &[u8], f: impl FnOnce(&[u8]) -> T) -> Res<T> {
+        check_name(name)?;
         if name == OWNER && self.squash.is_some() {
             let meta = self.true_meta(ino)?;
             return Ok(f(format!("{}:{}", meta.uid, meta.gid).as_bytes()));
@@ -75,7 +90,8 @@ impl Tree {
     /// Sets an attribute; a list sets the mode with it.
     ///
     /// # Errors
-    /// `EEXIST`, `ENODATA` (flags), `ERANGE`, `E2BIG`, `ENOSPC` (limits), `EINVAL` (a bad list), `EROFS`.
+    /// `EEXIST`, `ENODATA` (flags), `ERANGE`, `E2BIG`, `ENOSPC` (limits), `EINVAL` (a bad list), `EROFS`, and as
+    /// [`Tree::getxattr`] about the name.
     pub(crate) fn setxattr(
         &self,
         who: Caller,
@@ -92,6 +108,7 @@ impl Tree {
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Errno::ERANGE);
         }
+        check_name(name)?;
         if value.len() > VALUE_MAX {
             return Err(Errno::E2BIG);
         }
@@ -125,9 +142,10 @@ impl Tree {
     /// Removes an attribute.
     ///
     /// # Errors
-    /// `ENODATA`, `EROFS`.
+    /// `EROFS`, and as [`Tree::getxattr`].
     pub(crate) fn removexattr(&self, ino: u64, name: &[u8]) -> Res<()> {
         self.writable()?;
+        check_name(name)?;
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);
         if self.xattr_of(ino, &state, name)?.is_none() {

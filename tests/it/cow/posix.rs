@@ -1,0 +1,110 @@
+//! What POSIX and Linux promise, promise by promise: `posix.py` checks it on a directory of the
+//! host's file system and on our mount of an image with the same tree. Both must hold, print the
+//! same and leave the same tree, which a remount then still shows, inode numbers included.
+
+use super::ops::Actor;
+use super::{Mounted, compare, enter, image_of, inner_dir, number};
+use std::path::Path;
+use std::process::Command;
+
+/// Runs one function of the script below `tree`; returns what it printed.
+fn script(function: &str, tree: &Path, what: &str) -> String {
+    let began = std::time::Instant::now();
+    let many = if number("RLESS_COW_MANY", 0) > 0 {
+        "50000"
+    } else {
+        "100"
+    };
+    let output = Command::new("python3")
+        .args(["-c", include_str!("posix.py"), function])
+        .arg(tree)
+        .env("MANY", many)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{function} on {what}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    eprintln!("{function} on {what}: {:.1?}", began.elapsed());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Inode numbers of the whole tree.
+fn numbers(root: &Path) -> Vec<(String, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let paths = Actor::new(root).paths();
+    paths
+        .into_iter()
+        .map(|p| {
+            let ino = std::fs::symlink_metadata(root.join(&p)).unwrap().ino();
+            (p, ino)
+        })
+        .collect()
+}
+
+fn promise(check: &str) {
+    let Some(dir) = inner_dir() else {
+        let many = u32::from(check == "many_entries").to_string();
+        return enter(&format!("cow::posix::{check}"), &[("RLESS_COW_MANY", many)]);
+    };
+    // Other users have to reach the files.
+    for d in [&*dir, dir.parent().unwrap()] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(d, mode).unwrap();
+    }
+    let (twin, lower) = (dir.join("twin"), dir.join("lower"));
+    std::fs::create_dir_all(&twin).unwrap();
+    std::fs::create_dir_all(&lower).unwrap();
+    script("fill", &twin, "the twin");
+    image_of(&twin, &lower);
+    let mut mounted = Mounted::start(&dir);
+    let point = mounted.point();
+    let theirs = script(check, &twin, "the host's file system");
+    let ours = script(check, &point, "ours");
+    assert_eq!(ours, theirs, "{check}: what it saw");
+    let what = format!("{check}: what it left");
+    compare(&Actor::new(&point), &Actor::new(&twin), &what);
+    let before = numbers(&point);
+    mounted.unmount();
+    mounted.mount();
+    compare(&Actor::new(&point), &Actor::new(&twin), "after a remount");
+    assert_eq!(numbers(&point), before, "inode numbers after a remount");
+    mounted.unmount();
+}
+
+macro_rules! promises {
+    ($($check:ident)*) => {$(
+        #[test]
+        fn $check() {
+            promise(stringify!($check));
+        }
+    )*};
+}
+
+promises! {
+    inode_numbers link_counts unlinked_but_open held_over_copy_up_and_rename directory_rename rename_flags
+    o_tmpfile names_and_paths many_entries sparse_files shared_mappings append_from_many direct_io
+    copy_file_range extended_attributes access_lists set_id_bits file_capabilities times permissions inotify
+    sockets_and_fifos locks
+}
+
+#[test]
+fn every_check_of_the_script_is_a_test() {
+    let names: Vec<&str> = include_str!("posix.py")
+        .split_once("CHECKS = [")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map(|(list, _)| list.split([',', ' ', '\n']).filter(|w| !w.is_empty()))
+        .unwrap()
+        .collect();
+    let tests = include_str!("posix.rs");
+    let list = tests.split_once("\npromises! {").unwrap().1;
+    let list = list.split_once('}').unwrap().0;
+    for name in &names {
+        assert!(
+            list.split_whitespace().any(|w| w == *name),
+            "{name} is not run"
+        );
+    }
+    assert_eq!(list.split_whitespace().count(), names.len());
+}
