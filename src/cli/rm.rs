@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{each, format, object_exit_code};
 use crate::container::record::{Containers, Record};
-use crate::container::remove::{How, remove};
+use crate::container::remove::{How, remove, remove_if_there};
 use crate::error::{self, Kind, Result, ResultExt, failed, usage};
 use crate::store::Store;
 
@@ -41,14 +41,21 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let store = Store::open()?;
     let containers = Containers::of(&store);
+    containers.heal_live();
     let how = How {
         force: args.force,
         volumes: args.volumes,
         patience: Duration::from_secs(u64::from(args.time)),
     };
-    let gone = |record: &Record| -> Result<()> {
-        remove(&store, record, how)?;
-        format::print(&format!("{}\n", record.id))
+    let missing_ok = args.ignore || args.force;
+    // Prints what was typed, as podman does.
+    let gone = |record: &Record, typed: &str| -> Result<()> {
+        if missing_ok || args.all {
+            remove_if_there(&store, record, how)?;
+        } else {
+            remove(&store, record, how)?;
+        }
+        format::print(&format!("{typed}\n"))
     };
     let mut names = args.names.clone();
     for path in &args.cidfile {
@@ -71,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         let mut code = 0;
         for record in &records {
-            if let Err(e) = gone(record) {
+            if let Err(e) = gone(record, &record.id) {
                 super::complain(&e);
                 code = object_exit_code(error::kind(&e));
             }
@@ -85,17 +92,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     }
     Ok(each(names.iter().map(String::as_str), |name| {
         let record = match containers.find(name) {
-            Err(e) if (args.ignore || args.force) && error::kind(&e) == Kind::NoSuchObject => {
+            Err(e) if missing_ok && error::kind(&e) == Kind::NoSuchObject => {
                 return Ok(());
             }
             found => found?,
         };
-        gone_as(&store, &record, how, name)
+        gone(&record, name)
     }))
-}
-
-/// Removes and prints what was typed, as podman does.
-fn gone_as(store: &Store, record: &Record, how: How, typed: &str) -> Result<()> {
-    remove(store, record, how)?;
-    format::print(&format!("{typed}\n"))
 }

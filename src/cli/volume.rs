@@ -9,7 +9,7 @@ use serde_json::json;
 use super::format::{self, Listing, Row};
 use super::{each, object_exit_code};
 use crate::container::record::Containers;
-use crate::container::remove::{How, remove};
+use crate::container::remove::{How, remove_if_there};
 use crate::container::volumes::{self, Volume};
 use crate::error::{Fault, Kind, Result, usage};
 use crate::store::Store;
@@ -71,6 +71,7 @@ enum Command {
 
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let store = Store::open()?;
+    volumes::sweep(&store.volumes_dir());
     match &args.command {
         Command::Create { label, name } => create(&store, label, name.as_deref()),
         Command::Ls {
@@ -203,7 +204,7 @@ fn rm(store: &Store, all: bool, force: bool, names: &[String]) -> Result<u8> {
                 return Err(Fault::new(Kind::Conflict, text).into());
             }
             let patience = std::time::Duration::from_secs(10);
-            remove(
+            remove_if_there(
                 store,
                 user,
                 How {

@@ -1,6 +1,7 @@
 //! A container's life: request -> spec -> supervisor; records, names, logs, attach.
 
 pub mod attach;
+mod clear;
 pub mod env;
 pub mod host;
 pub mod image;
@@ -16,6 +17,7 @@ pub mod run;
 pub mod signal;
 pub mod spec;
 pub mod supervisor;
+mod swept;
 pub mod terminal;
 pub mod user;
 pub mod volumes;

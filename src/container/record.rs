@@ -1,4 +1,4 @@
-//! Containers on disk: directories, records, names, liveness, and what clears a dead supervisor's.
+//! Containers on disk: directories, records, names, liveness.
 //!
 //! ```text
 //! containers/ID/record.json   what ps shows; replaced by rename
@@ -8,13 +8,14 @@
 //! containers/ID/upper/        the copy-on-write file system's journal and data
 //! containers/ID/files/        hosts, resolv.conf, hostname, passwd, group
 //! containers/names/NAME       symbolic link to ID: made atomically with its content
-//! containers/.new-ID          a directory whose lock is not taken yet
+//! containers/names/.lock      held while a name is removed
+//! containers/.new/, .gone/    directories in the making, and removed ones (`swept.rs`)
 //! RUNTIME/live/ID/            attach socket; there is one for each container that may be alive
 //! ```
 //!
-//! **Order.** Made: directory, lock, live marker, name, record. Removed: name, record, directory,
-//! marker. So a directory without a record, with its lock free, is half made or half removed and
-//! is cleared; a name or a marker whose directory is missing is stale.
+//! **Order.** Made: directory (below `.new`), lock, live marker, its place, name, record. So a
+//! directory without a record, with its lock free, is half made. Removed: by one rename of the
+//! directory, under its lock, then the rest (`clear.rs`).
 //!
 //! **Liveness** is the lock, never a PID alone: a record that says `starting` or `running` while
 //! nobody holds the lock is a dead supervisor's. [`Containers::load`] then ends the container's
@@ -32,12 +33,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::swept::{self, Making};
 use super::{host, names};
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::store::Store;
@@ -261,15 +262,12 @@ pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-/// Prefix of a container's directory that is not locked yet.
-const UNNAMED: &str = ".new-";
-
 /// The containers of a store.
 #[derive(Debug, Clone)]
 pub struct Containers {
-    root: PathBuf,
-    live: PathBuf,
-    volumes: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) live: PathBuf,
+    pub(super) volumes: PathBuf,
 }
 
 /// A new container's directory, with its lock held.
@@ -305,7 +303,7 @@ impl Containers {
         }
     }
 
-    fn names(&self) -> PathBuf {
+    pub(super) fn names(&self) -> PathBuf {
         self.root.join("names")
     }
 
@@ -319,19 +317,19 @@ impl Containers {
         }
         let id = random_id()?;
         let place = self.place(&id);
-        files::create_dir_all_private(&self.root)?;
-        // Locked before it has its name: a directory of that name with its lock free is a left-over.
-        let unnamed = self.root.join(format!("{UNNAMED}{id}"));
-        files::create_dir_private(&unnamed)?;
-        let lock = Lock::exclusive(&unnamed.join("lock"))?;
-        fs::rename(&unnamed, &place.dir).context("making the container's directory")?;
-        let undo = |e: anyhow::Error| {
-            let _ = fs::remove_dir_all(&place.dir);
-            let _ = fs::remove_dir_all(&place.live);
-            e
-        };
-        files::create_dir_all_private(&place.live).map_err(undo)?;
-        let name = self.reserve_name(name, &id).map_err(undo)?;
+        // Locked before it has its place: a directory there with its lock free is a left-over.
+        let making = Making::begin(&self.root, &id)?;
+        files::create_dir_private(&making.path)?;
+        let lock = Lock::exclusive(&making.path.join("lock"))?;
+        files::create_dir_all_private(&place.live)?;
+        let placed = making.appear(&place.dir);
+        let name = placed
+            .context("making the container's directory")
+            .and_then(|()| self.reserve_name(name, &id))
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&place.live);
+                let _ = self.discard(&id);
+            })?;
         Ok(Reserved {
             id,
             name,
@@ -341,22 +339,23 @@ impl Containers {
     }
 
     fn reserve_name(&self, name: Option<&str>, id: &str) -> Result<String> {
-        files::create_dir_all_private(&self.names())?;
+        let names = self.names();
+        if !names.is_dir() {
+            files::create_dir_all_private(&names)?;
+            // There before the disk is full: removing needs it.
+            drop(self.lock_names()?);
+        }
         if let Some(name) = name {
-            let mut holder = self.link_name(name, id)?;
-            // The holder may be a left-over: loading it clears one that is.
-            if holder
-                .as_ref()
-                .is_some_and(|h| matches!(self.load(h), Ok(None)))
-            {
-                self.drop_stale_name(name)?;
-                holder = self.link_name(name, id)?;
-            }
-            return match holder {
+            return match self.take_name(name, id)? {
                 None => Ok(name.to_owned()),
                 Some(other) => Err(name_taken(name, &other).into()),
             };
         }
+        self.random_name(id)
+    }
+
+    /// Gives the container `id` a random name that is free.
+    pub(super) fn random_name(&self, id: &str) -> Result<String> {
         for _ in 0..100 {
             let mut name = names::random(getrandom::u64().unwrap_or_default());
             if self.link_name(&name, id)?.is_none() {
@@ -368,6 +367,20 @@ impl Containers {
             }
         }
         Err(failed("finding a free container name").into())
+    }
+
+    /// Links NAME to `id`; gives the id of the container that has the name already. A holder that
+    /// is a left-over is cleared.
+    pub(super) fn take_name(&self, name: &str, id: &str) -> Result<Option<String>> {
+        let holder = self.link_name(name, id)?;
+        if holder
+            .as_ref()
+            .is_some_and(|h| h != id && matches!(self.load(h), Ok(None)))
+        {
+            self.drop_stale_name(name)?;
+            return self.link_name(name, id);
+        }
+        Ok(holder)
     }
 
     /// Links NAME to `id`; gives the id that has the name already.
@@ -383,59 +396,26 @@ impl Containers {
         }
     }
 
-    /// Unlinks a name whose container is gone. The lock keeps two healers from removing a name
-    /// that the first of them has already given away again.
-    fn drop_stale_name(&self, name: &str) -> Result<()> {
-        let _lock = Lock::exclusive(&self.names().join(".lock"))?;
-        let path = self.names().join(name);
-        let stale = fs::read_link(&path).is_ok_and(|id| !self.root.join(id).exists());
-        if stale {
-            files::remove_file(&path)?;
-        }
-        Ok(())
-    }
-
     /// Every container, newest first, dead supervisors' cleared.
     ///
     /// # Errors
     /// The directory cannot be read. A damaged record is skipped.
     pub fn list(&self) -> Result<Vec<Record>> {
+        self.sweep();
         let mut records = Vec::new();
         for id in self.ids()? {
-            if let Ok(Some(record)) = self.load(&id) {
+            if let Ok(Some(mut record)) = self.load(&id) {
+                // A container whose name cannot be repaired now is there all the same.
+                let _ = self.repair_name(&mut record);
                 records.push(record);
             }
         }
         records.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
-        self.sweep(records.len());
+        self.sweep_names(records.len());
         Ok(records)
     }
 
-    /// Clears names without a container and directories that never got their name. `known`
-    /// containers exist: as many names are all in use.
-    fn sweep(&self, known: usize) {
-        let names = |dir: &Path| -> Vec<String> {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            entries
-                .filter_map(|e| e.file_name().into_string().ok())
-                .collect()
-        };
-        for name in names(&self.root).iter().filter(|n| n.starts_with(UNNAMED)) {
-            let dir = self.root.join(name);
-            if age(&dir) > Duration::from_secs(2) && !locked(&dir.join("lock")) {
-                let _ = fs::remove_dir_all(&dir);
-            }
-        }
-        let taken = names(&self.names());
-        let taken: Vec<&String> = taken.iter().filter(|n| !n.starts_with('.')).collect();
-        if taken.len() > known {
-            for name in taken {
-                let _ = self.drop_stale_name(name);
-            }
-        }
-    }
-
-    fn ids(&self) -> Result<Vec<String>> {
+    pub(super) fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -453,20 +433,12 @@ impl Containers {
     /// # Errors
     /// Kind `NoSuchObject`, or an ambiguous prefix.
     pub fn find(&self, name: &str) -> Result<Record> {
-        let none = || {
-            Fault::new(
-                Kind::NoSuchObject,
-                format!("no container with name or ID {name:?} found: no such container"),
-            )
-        };
+        let none = || no_such(name);
         if names::check(name).is_err() {
             return Err(none().into());
         }
-        if let Ok(id) = fs::read_link(self.names().join(name)) {
-            let id = id.to_string_lossy();
-            if let Some(record) = self.load(&id)? {
-                return Ok(record);
-            }
+        if let Some(record) = self.named(name)? {
+            return Ok(record);
         }
         let mut hits = Vec::new();
         if name.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -475,11 +447,23 @@ impl Containers {
         }
         match hits.as_slice() {
             [id] => self.load(id)?.ok_or_else(|| none().into()),
+            // A power cut may have taken a name: listing repairs it.
+            [] if self.names_missing()? => {
+                self.list()?;
+                self.named(name)?.ok_or_else(|| none().into())
+            }
             [] => Err(none().into()),
             [_, ..] => Err(usage(format!(
                 "more than one container has an ID that begins with {name}"
             ))
             .into()),
+        }
+    }
+
+    fn named(&self, name: &str) -> Result<Option<Record>> {
+        match fs::read_link(self.names().join(name)) {
+            Ok(id) => self.load(&id.to_string_lossy()),
+            Err(_) => Ok(None),
         }
     }
 
@@ -489,16 +473,14 @@ impl Containers {
     /// The record is damaged, or clearing failed.
     pub fn load(&self, id: &str) -> Result<Option<Record>> {
         let place = self.place(id);
-        let record = match files::read_json::<Record>(&place.record()) {
+        let record = match self.read(&place) {
             Ok(Some(record)) if !record.state.live() => return Ok(Some(record)),
             Ok(record) => record,
-            Err(e) if locked(&place.lock()) => return Err(e),
-            // Torn by a power cut: nothing says what it was. Half made.
-            Err(e) if !torn(&place.record()) => return Err(e),
-            Err(_) => None,
+            Err(e) => return Err(e),
         };
-        if !place.dir.exists() {
-            let _ = fs::remove_dir_all(&place.live);
+        // The order of these looks is that of a container's life: one that is born between them is seen.
+        if !place.dir.exists() && !swept::in_the_making(&self.root, id) && !place.dir.exists() {
+            self.clear_gone(id)?;
             return Ok(None);
         }
         if record.as_ref().is_some_and(|r| r.host != host::id()) || locked(&place.lock()) {
@@ -507,27 +489,38 @@ impl Containers {
         self.heal(&place, id)
     }
 
-    /// A supervisor holds the container's lock, or is removing its directory.
+    /// The record as it is on disk; `None` too for one that a power cut tore: nothing says what it was.
+    pub(super) fn read(&self, place: &Place) -> Result<Option<Record>> {
+        match files::read_json::<Record>(&place.record()) {
+            Err(_) if torn(&place.record()) => Ok(None),
+            result => result,
+        }
+    }
+
+    /// Waits for the lock of the container `id`, and holds it; `None` when there is no such container (any more).
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn lock(&self, id: &str) -> Result<Option<Lock>> {
+        unless_gone(Lock::exclusive(&self.place(id).lock()).map(Some))
+    }
+
+    /// A supervisor holds the container's lock, or somebody who is removing it.
     #[must_use]
     pub fn supervised(&self, id: &str) -> bool {
-        let place = self.place(id);
-        locked(&place.lock()) || (place.dir.exists() && !place.lock().exists())
+        // In the order in which the lock moves.
+        locked(&self.place(id).lock()) || locked(&swept::gone(&self.root, id).join("lock"))
     }
 
     /// Clears what a dead supervisor left of the container in `place`.
     fn heal(&self, place: &Place, id: &str) -> Result<Option<Record>> {
-        let Some(_lock) = Lock::try_exclusive(&place.lock())? else {
+        let Some(_lock) = unless_gone(Lock::try_exclusive(&place.lock()))? else {
             return files::read_json(&place.record());
         };
-        // Read again: the state may have changed before the lock was ours.
-        let record = match files::read_json::<Record>(&place.record()) {
-            Ok(record) => record,
-            Err(_) if torn(&place.record()) => None,
-            // What cannot be read just now is not to be deleted for it.
-            Err(e) => return Err(e),
-        };
-        let Some(mut record) = record else {
-            self.erase_half_made(id)?;
+        // Read again: the state may have changed before the lock was ours. What cannot be read just
+        // now is not deleted for it.
+        let Some(mut record) = self.read(place)? else {
+            self.discard(id)?;
             return Ok(None);
         };
         if !record.state.live() {
@@ -537,9 +530,8 @@ impl Containers {
             host::kill_process(init);
             record.helpers.iter().copied().for_each(host::kill_process);
         }
-        let _ = fs::remove_dir_all(&place.live);
         if record.auto_remove {
-            self.erase(id, &record)?;
+            self.erase(&record, true)?;
             return Ok(None);
         }
         let started = record.state == State::Running;
@@ -553,11 +545,15 @@ impl Containers {
         record.error = Some("its supervisor was killed".to_owned());
         (record.init, record.supervisor) = (None, None);
         place.write(&record)?;
+        // The marker last: while it is there the next command looks at this container.
+        let _ = fs::remove_dir_all(&place.live);
         Ok(Some(record))
     }
 
-    /// Clears containers whose supervisor died, looking only at those that may be alive.
+    /// Clears containers whose supervisor died, looking only at those that may be alive, and what
+    /// removed ones left.
     pub fn heal_live(&self) {
+        self.sweep();
         let Ok(entries) = fs::read_dir(&self.live) else {
             return;
         };
@@ -566,66 +562,16 @@ impl Containers {
                 continue;
             };
             // Failing here must not fail the command that came by; `ps` and `rm` report it.
-            if !locked(&self.place(&id).lock()) {
-                let _ = self.load(&id);
+            let place = self.place(&id);
+            if !locked(&place.lock())
+                && let Ok(Some(record)) = self.load(&id)
+                && !record.state.live()
+                && !locked(&place.lock())
+            {
+                // Its supervisor was killed after its last record.
+                let _ = fs::remove_dir_all(&place.live);
             }
         }
-    }
-
-    /// Removes the container's name, directory and anonymous volumes. The caller holds its lock or
-    /// knows that it is dead.
-    ///
-    /// # Errors
-    /// The first failure; the rest is removed all the same.
-    pub fn erase(&self, id: &str, record: &Record) -> Result<()> {
-        let mut result = self.erase_name(id, &record.name);
-        for volume in &record.anonymous_volumes {
-            result = result.and(super::volumes::delete(&self.volumes, volume));
-        }
-        result.and(self.erase_directories(id))
-    }
-
-    /// As [`Containers::erase`], for a container that has no record (yet, or any more).
-    ///
-    /// # Errors
-    /// As [`Containers::erase`].
-    pub fn erase_half_made(&self, id: &str) -> Result<()> {
-        let mut result = Ok(());
-        for entry in fs::read_dir(self.names()).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            result = result.and(self.erase_name(id, &name.to_string_lossy()));
-        }
-        for volume in super::volumes::list(&self.volumes).unwrap_or_default() {
-            if volume.container.as_deref() == Some(id) {
-                result = result.and(super::volumes::delete(&self.volumes, &volume.name));
-            }
-        }
-        result.and(self.erase_directories(id))
-    }
-
-    fn erase_name(&self, id: &str, name: &str) -> Result<()> {
-        let path = self.names().join(name);
-        if fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
-            files::remove_file(&path)?;
-        }
-        Ok(())
-    }
-
-    /// The record first: without it the rest is a left-over that anyone may clear. The directory with
-    /// the lock last: who waits for the lock waits for all of it.
-    fn erase_directories(&self, id: &str) -> Result<()> {
-        let place = self.place(id);
-        let mut result = files::remove_file(&place.record()).map(|_| ());
-        for dir in [&place.live, &place.dir] {
-            match fs::remove_dir_all(dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    let e = Err(e).with_context(|| format!("removing {}", dir.display()));
-                    result = result.and(e);
-                }
-                _ => {}
-            }
-        }
-        result
     }
 
     /// Flushes the record and the configuration of a container that is kept.
@@ -635,6 +581,13 @@ impl Containers {
         }
         let _ = place.dir.parent().map(files::sync_dir);
     }
+}
+
+pub(super) fn no_such(name: &str) -> Fault {
+    Fault::new(
+        Kind::NoSuchObject,
+        format!("no container with name or ID {name:?} found: no such container"),
+    )
 }
 
 fn name_taken(name: &str, id: &str) -> Fault {
@@ -649,8 +602,20 @@ fn name_taken(name: &str, id: &str) -> Fault {
     ))
 }
 
+/// `None` for a lock whose directory is gone.
+fn unless_gone(lock: Result<Option<Lock>>) -> Result<Option<Lock>> {
+    let gone = |e: &anyhow::Error| {
+        let mut causes = e.chain().filter_map(|c| c.downcast_ref::<io::Error>());
+        causes.any(|c| c.kind() == io::ErrorKind::NotFound)
+    };
+    match lock {
+        Err(e) if gone(&e) => Ok(None),
+        lock => lock,
+    }
+}
+
 /// Somebody holds the lock file (or it cannot be told).
-fn locked(path: &Path) -> bool {
+pub(super) fn locked(path: &Path) -> bool {
     match File::open(path) {
         Ok(file) => !matches!(file.try_lock_shared(), Ok(())),
         Err(e) => e.kind() != io::ErrorKind::NotFound,
@@ -662,14 +627,7 @@ fn torn(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
 }
 
-fn age(path: &Path) -> Duration {
-    let modified = fs::metadata(path).and_then(|m| m.modified());
-    modified.map_or(Duration::ZERO, |t| {
-        SystemTime::now().duration_since(t).unwrap_or_default()
-    })
-}
-
-fn is_id(name: &str) -> bool {
+pub(super) fn is_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -1,4 +1,9 @@
-//! Removing containers: `rm`, `--replace`.
+//! Removing containers: `rm`, `--replace`. What is done to the files, and in which order, is in `clear.rs`.
+//!
+//! Of two that remove one container one removes it, and the other finds that there is none any more, as
+//! with podman: the error is "no such container", exit code 1, unless it came with `--force` or `--ignore`, for which
+//! no container is no error (podman-rm(1); `libpod` gives `ErrNoSuchCtr`, which its `rm` ignores then).
+//! One that its own `--rm` removes while `rm -f` stops it has been removed by `rm -f`.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -8,9 +13,8 @@ use nix::unistd::Pid;
 
 use super::host;
 use super::record::{Containers, Record};
-use crate::error::{Fault, Kind, Result};
+use crate::error::{self, Fault, Kind, Result};
 use crate::store::Store;
-use crate::store::files::Lock;
 use crate::sys::supervise;
 
 /// How to remove.
@@ -27,12 +31,25 @@ pub struct How {
 /// Removes the container of this record.
 ///
 /// # Errors
-/// Kind `Conflict`: it runs and `force` was not given; something cannot be removed.
+/// Kind `Conflict`: it runs and `force` was not given. Kind `NoSuchObject`: somebody else has just
+/// removed it. Something cannot be removed.
 pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
     let containers = Containers::of(store);
     let mut record = record.clone();
     let mut rounds = 0;
-    while record.state.live() {
+    loop {
+        if !record.state.live() {
+            let gone = || super::record::no_such(&record.id).into();
+            let Some(_lock) = containers.lock(&record.id)? else {
+                return Err(gone());
+            };
+            // Only now nobody else changes it.
+            match containers.read(&containers.place(&record.id))? {
+                None => return Err(gone()),
+                Some(now) if !now.state.live() => return containers.erase(&now, how.volumes),
+                Some(now) => record = now,
+            }
+        }
         if record.host != host::id() {
             return Err(conflict(&record, "it runs on another host").into());
         }
@@ -53,13 +70,17 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
             Some(now) => record = now,
         }
     }
-    let lock = Lock::exclusive(&containers.place(&record.id).lock())?;
-    if !how.volumes {
-        record.anonymous_volumes.clear();
+}
+
+/// As [`remove`]; no such container (any more) is no error.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_if_there(store: &Store, record: &Record, how: How) -> Result<()> {
+    match remove(store, record, how) {
+        Err(e) if error::kind(&e) == Kind::NoSuchObject => Ok(()),
+        result => result,
     }
-    let result = containers.erase(&record.id, &record);
-    drop(lock);
-    result
 }
 
 fn conflict(record: &Record, why: &str) -> Fault {
@@ -110,7 +131,7 @@ fn await_supervisor(containers: &Containers, record: &Record) {
 pub fn replace(store: &Store, name: &str) -> Result<()> {
     let containers = Containers::of(store);
     match containers.find(name) {
-        Ok(record) if record.name == name => remove(
+        Ok(record) if record.name == name => remove_if_there(
             store,
             &record,
             How {

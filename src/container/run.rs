@@ -57,7 +57,9 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     containers.heal_live();
     let job = create(store, &containers, request, progress)?;
     let id = job.record.id.clone();
-    let (socket, supervisor) = supervisor::launch(job)?;
+    let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
+        let _ = containers.discard(&id);
+    })?;
     let ended = if request.detach {
         wait_started(&socket)?
     } else {
@@ -131,13 +133,10 @@ fn create(
         store, containers, request, mapping, image, reserved, &mut made,
     );
     if result.is_err() {
-        for volume in &made.volumes {
-            let _ = volumes::delete(&store.volumes_dir(), volume);
-        }
         if let Some(path) = &made.cidfile {
             let _ = fs::remove_file(path);
         }
-        let _ = containers.erase_half_made(&id);
+        let _ = containers.discard(&id);
     }
     result
 }
@@ -146,7 +145,6 @@ fn create(
 #[derive(Debug, Default)]
 struct Made {
     id: String,
-    volumes: Vec<String>,
     cidfile: Option<PathBuf>,
 }
 
@@ -384,7 +382,6 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
         }
         Source::Volume(None) => {
             let volume = volumes::anonymous(&root, Some(&made.id))?;
-            made.volumes.push(volume.name.clone());
             resolved.source = Some(volumes::data(&root, &volume.name));
             (resolved.volume, resolved.anonymous) = (Some(volume.name), true);
         }

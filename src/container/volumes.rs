@@ -1,13 +1,23 @@
 //! Volumes: plain directories `volumes/NAME/_data`, and `volumes/NAME/volume.json` about them.
 //!
+//! ```text
+//! volumes/NAME/_data         content
+//! volumes/NAME/volume.json   what is known of it; never changed
+//! volumes/NAME/owner         symbolic link to the ID of the container it goes with: anonymous ones only
+//! volumes/.new/, .gone/      volumes in the making, and removed ones (`swept.rs`)
+//! ```
+//!
+//! A volume is there whole or not at all: it is made below `.new` and renamed to its name, and deleting
+//! begins with a rename to `.gone`. A volume without `owner` is deleted by name only. Keeping a
+//! volume is unlinking `owner`, which needs no space on a full disk and is flushed before its container goes.
+//!
 //! A container's users leave subordinate host ids as owners in them (the one place of the store
 //! where foreign owners appear), so a volume is deleted from inside a user namespace that maps those ids: by
 //! this program started again under the name [`ROLE`], since a process with threads cannot enter one.
-//! Deleting begins with a rename to a name with a dot, so that a volume is there whole or not at all;
-//! what a killed deletion left is cleared by the next.
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +28,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::names;
+use super::swept::{self, Making};
 use crate::error::{Fault, Kind, Result, failed};
 use crate::runtime::idmap::{self, Userns};
 use crate::store::files;
@@ -25,8 +36,7 @@ use crate::store::files;
 /// Name under which this program deletes a directory inside a user namespace.
 pub const ROLE: &str = "rless-delete-tree";
 
-/// Prefix of a volume that is being deleted.
-const GONE: &str = ".gone-";
+const OWNER: &str = "owner";
 
 /// What is known of a volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,21 +68,54 @@ pub fn data(root: &Path, name: &str) -> PathBuf {
 /// A malformed name, a store that cannot be written.
 pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     names::check(&volume.name)?;
-    let dir = root.join(&volume.name);
+    let place = root.join(&volume.name);
     let doing = || format!("making the volume {}", volume.name);
-    files::create_dir_all_private(root).with_context(doing)?;
-    let new = !dir.exists();
-    files::create_dir_private(&dir).with_context(doing)?;
-    let data = dir.join("_data");
-    if !data.exists() {
-        // Readable for the container's other users once it is bound into a container; the
-        // directories above keep everyone else out.
-        fs::create_dir(&data).with_context(doing)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&data, mode).with_context(doing)?;
-        super::record::quick_json(&dir.join("volume.json"), volume)?;
+    if place.exists() {
+        return Ok(false);
     }
-    Ok(new)
+    let unique = format!(
+        "{}-{:016x}",
+        volume.name,
+        getrandom::u64().unwrap_or_default()
+    );
+    let making = Making::begin(root, &unique).with_context(doing)?;
+    let dir = &making.path;
+    files::create_dir_private(dir).with_context(doing)?;
+    let data = dir.join("_data");
+    // Readable for the container's other users once it is bound into a container; the
+    // directories above keep everyone else out.
+    fs::create_dir(&data).with_context(doing)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&data, mode).with_context(doing)?;
+    super::record::quick_json(&dir.join("volume.json"), volume)?;
+    if let Some(container) = &volume.container {
+        symlink(container, dir.join(OWNER)).with_context(doing)?;
+    }
+    match making.appear(&place) {
+        // Somebody was faster.
+        Err(_) if place.exists() => Ok(false),
+        result => result.map(|()| true).with_context(doing),
+    }
+}
+
+/// The container that the volume goes with.
+pub(super) fn owner(root: &Path, name: &str) -> Option<String> {
+    let id = fs::read_link(root.join(name).join(OWNER)).ok()?;
+    Some(id.to_string_lossy().into_owned())
+}
+
+/// Makes the volume go with the container `id`, or with none. No such volume is no error.
+pub(super) fn set_owner(root: &Path, name: &str, id: Option<&String>) -> Result<()> {
+    if owner(root, name).as_ref() == id || !root.join(name).is_dir() {
+        return Ok(());
+    }
+    let path = root.join(name).join(OWNER);
+    let doing = || format!("changing the owner of the volume {name}");
+    files::remove_file(&path)?;
+    if let Some(id) = id {
+        symlink(id, &path).with_context(doing)?;
+    }
+    files::sync_dir(&root.join(name)).with_context(doing)
 }
 
 /// A volume without a name of its own, made for `container`.
@@ -107,7 +150,10 @@ pub fn find(root: &Path, name: &str) -> Result<Volume> {
     if !dir.is_dir() {
         return Err(none().into());
     }
-    let found = files::read_json(&dir.join("volume.json"))?;
+    // It is not flushed when it is made: after a power cut an empty one is one that says nothing.
+    let path = dir.join("volume.json");
+    let torn = fs::metadata(&path).is_ok_and(|m| m.len() == 0);
+    let found = if torn { None } else { files::read_json(&path)? };
     Ok(found.unwrap_or_else(|| Volume {
         name: name.to_owned(),
         created: String::new(),
@@ -122,6 +168,14 @@ pub fn find(root: &Path, name: &str) -> Result<Volume> {
 /// # Errors
 /// The directory cannot be read.
 pub fn list(root: &Path) -> Result<Vec<Volume>> {
+    let names = names(root)?;
+    let mut all: Vec<Volume> = names.iter().filter_map(|n| find(root, n).ok()).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// The name of every volume.
+pub(super) fn names(root: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -130,9 +184,7 @@ pub fn list(root: &Path) -> Result<Vec<Volume>> {
     let names = entries
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok());
-    let mut all: Vec<Volume> = names.filter_map(|n| find(root, &n).ok()).collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(all)
+    Ok(names.filter(|n| names::check(n).is_ok()).collect())
 }
 
 /// Deletes the volume `name` with all its content; no such volume is no error.
@@ -141,26 +193,22 @@ pub fn list(root: &Path) -> Result<Vec<Volume>> {
 /// Something in it cannot be removed.
 pub fn delete(root: &Path, name: &str) -> Result<()> {
     names::check(name)?;
-    let gone = root.join(format!("{GONE}{name}-{}", std::process::id()));
-    match fs::rename(root.join(name), &gone) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result.with_context(|| format!("removing the volume {name}"))?,
+    // Another volume of this name may be removed before this one is deleted.
+    let gone = format!("{name}-{:016x}", getrandom::u64().unwrap_or_default());
+    if !swept::vanish(root, name, &gone)? {
+        return Ok(());
     }
-    let result = delete_tree(&gone).with_context(|| format!("removing the volume {name}"));
-    sweep(root);
-    result
+    let gone = swept::gone(root, &gone);
+    swept::alone(&gone, || delete_tree(&gone))
+        .with_context(|| format!("removing the volume {name}"))
 }
 
-/// Clears what killed deletions left.
-fn sweep(root: &Path) {
-    let Ok(entries) = fs::read_dir(root) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(GONE) {
-            let _ = delete_tree(&entry.path());
-        }
-    }
+/// Deletes what killed commands left; nothing to do costs a few system calls.
+pub fn sweep(root: &Path) {
+    swept::sweep(root, |name| {
+        let gone = swept::gone(root, name);
+        let _ = swept::alone(&gone, || delete_tree(&gone));
+    });
 }
 
 fn delete_tree(path: &Path) -> Result<()> {
@@ -254,7 +302,8 @@ mod tests {
         assert_eq!(list(&root).unwrap().len(), 1);
         delete(&root, "v").unwrap();
         assert!(find(&root, "v").is_err());
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert_eq!(names(&root).unwrap(), [""; 0]);
+        assert_eq!(fs::read_dir(root.join(".gone")).unwrap().count(), 0);
         delete(&root, "v").unwrap();
     }
 
@@ -268,11 +317,43 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_deletion_left_is_cleared_by_the_next() {
+    fn what_killed_commands_left_is_swept_and_no_volume() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join(".gone-old-1/_data")).unwrap();
         ensure(dir.path(), &named("v")).unwrap();
-        delete(dir.path(), "v").unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::create_dir_all(dir.path().join(".gone/old-1/_data/sub")).unwrap();
+        fs::create_dir_all(dir.path().join(".new/half-1/_data")).unwrap();
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+        sweep(dir.path());
+        assert_eq!(fs::read_dir(dir.path().join(".gone")).unwrap().count(), 0);
+        assert!(!dir.path().join(".new/half-1").exists());
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_volume_changes_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = anonymous(dir.path(), Some("c")).unwrap();
+        let id = "d".to_owned();
+        assert_eq!(owner(dir.path(), &volume.name).as_deref(), Some("c"));
+        set_owner(dir.path(), &volume.name, None).unwrap();
+        assert_eq!(owner(dir.path(), &volume.name), None);
+        set_owner(dir.path(), &volume.name, Some(&id)).unwrap();
+        assert_eq!(owner(dir.path(), &volume.name), Some(id));
+        set_owner(dir.path(), "none", None).unwrap();
+        assert!(!dir.path().join("none").exists());
+    }
+
+    #[test]
+    fn many_who_make_one_volume_make_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| ensure(dir.path(), &named("v")).unwrap()))
+                .collect();
+            let made = threads.into_iter().map(|t| t.join().unwrap());
+            made.filter(|made| *made).count()
+        });
+        assert_eq!(made, 1);
+        assert_eq!(find(dir.path(), "v").unwrap().name, "v");
     }
 }

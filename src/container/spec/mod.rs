@@ -22,6 +22,7 @@ use super::request::{Request, Security, Ulimit};
 use super::user::User;
 use crate::error::{Result, ResultExt, usage};
 use crate::runtime::idmap::{IdRange, Mapping};
+use crate::runtime::rootfs::{READONLY_PATHS, masked_paths};
 
 /// Processes a container may have when nothing is said.
 pub const DEFAULT_PIDS: i64 = 2048;
@@ -346,74 +347,24 @@ fn resources(request: &Request) -> LinuxResources {
     resources
 }
 
-const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-    "/sys/fs/selinux",
-    "/sys/devices/virtual/powercap",
-];
-
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
 /// Masked and read-only paths.
 fn guarded_paths(security: &Security) -> (Vec<String>, Vec<String>) {
     let all = security.privileged || security.unmask.iter().any(|u| u == "ALL");
-    let kept = |path: &str| !all && !security.unmask.iter().any(|u| matches_path(u, path));
-    let owned = |list: &[&str]| -> Vec<String> {
-        list.iter()
-            .filter(|p| kept(p))
-            .map(|p| (*p).to_owned())
-            .collect()
-    };
-    let mut masked = owned(&MASKED);
-    if kept("/sys/devices/system/cpu/cpu*/thermal_throttle") {
-        masked.extend(thermal_throttle());
-    }
-    masked.extend(security.mask.iter().cloned());
-    (masked, owned(&READ_ONLY))
-}
-
-/// `/sys/devices/system/cpu/cpuN/thermal_throttle` of every CPU that has it (CVE-2024-…: a side channel).
-fn thermal_throttle() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else {
-        return Vec::new();
-    };
-    let cpu = |name: &str| {
-        name.strip_prefix("cpu")
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let names = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok());
-    let paths = names
-        .filter(|n| cpu(n))
-        .map(|n| format!("/sys/devices/system/cpu/{n}/thermal_throttle"));
-    let mut paths: Vec<String> = paths
-        .filter(|p| std::fs::exists(p).unwrap_or(false))
+    let kept = |path: &String| !all && !security.unmask.iter().any(|u| matches_path(u, path));
+    let paths = masked_paths().into_iter();
+    let mut masked: Vec<String> = paths
+        .map(|p| p.to_string_lossy().into_owned())
+        .filter(kept)
         .collect();
-    paths.sort();
-    paths
+    masked.extend(security.mask.iter().cloned());
+    let read_only = READONLY_PATHS.iter().map(|p| (*p).to_owned());
+    (masked, read_only.filter(kept).collect())
 }
 
-/// `/proc/*` unmasks everything below `/proc`.
+/// `/proc/*` unmasks everything below `/proc`, `/sys/…/cpu*/thermal_throttle` each CPU's.
 fn matches_path(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => path.starts_with(prefix),
+    match pattern.split_once('*') {
+        Some((prefix, suffix)) => path.starts_with(prefix) && path.ends_with(suffix),
         None => pattern.trim_end_matches('/') == path,
     }
 }

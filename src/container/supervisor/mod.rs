@@ -431,7 +431,7 @@ fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
 
 fn settle(job: &mut Job) {
     let result = if job.record.auto_remove {
-        job.containers.erase(&job.record.id, &job.record)
+        job.containers.erase(&job.record, true)
     } else {
         let written = job.place.write(&job.record);
         Containers::make_durable(&job.place);

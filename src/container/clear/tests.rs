@@ -1,0 +1,167 @@
+use super::super::record::{Containers, Record, Reserved};
+use super::super::{swept, volumes};
+use crate::store::Store;
+use std::fs;
+
+struct World {
+    _dir: tempfile::TempDir,
+    containers: Containers,
+}
+
+impl World {
+    fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_at(&dir.path().join("data"), &dir.path().join("run")).unwrap();
+        World {
+            containers: Containers::of(&store),
+            _dir: dir,
+        }
+    }
+
+    /// A container that has ended, with two anonymous volumes.
+    fn ended(&self, name: &str) -> (Record, [String; 2]) {
+        let Reserved {
+            id, place, name, ..
+        } = self.containers.reserve(Some(name)).unwrap();
+        let volume = || volumes::anonymous(&self.containers.volumes, Some(&id));
+        let made = [volume().unwrap().name, volume().unwrap().name];
+        let record = serde_json::json!({
+            "version": 1, "id": id, "name": name, "image": "i", "image_id": null, "command": [],
+            "created": "2026-01-01T00:00:00Z", "state": "exited", "auto_remove": false,
+            "anonymous_volumes": made, "volumes": made, "host": crate::container::host::id(),
+        });
+        let record: Record = serde_json::from_value(record).unwrap();
+        place.write(&record).unwrap();
+        fs::remove_dir_all(place.live).unwrap();
+        (record, made)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let records = self.containers.list().unwrap();
+        records.into_iter().map(|r| r.name).collect()
+    }
+
+    fn volumes(&self) -> usize {
+        volumes::names(&self.containers.volumes).unwrap().len()
+    }
+
+    fn assert_empty(&self) {
+        assert_eq!(self.names(), [""; 0]);
+        assert_eq!(self.containers.taken(), [""; 0]);
+        for dir in [".gone", ".new"] {
+            for root in [&self.containers.root, &self.containers.volumes] {
+                let mut left = fs::read_dir(root.join(dir)).unwrap().flatten();
+                assert!(left.all(|e| e.file_name() == ".lock"));
+            }
+        }
+        assert_eq!(fs::read_dir(&self.containers.live).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn volumes_go_or_stay_as_asked() {
+    for go in [true, false] {
+        let world = World::new();
+        let (record, _) = world.ended("a");
+        world.containers.erase(&record, go).unwrap();
+        assert_eq!(world.volumes(), if go { 0 } else { 2 });
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn killed_after_the_rename_kept_volumes_stay_and_the_name_is_free() {
+    for go in [true, false] {
+        let world = World::new();
+        let c = &world.containers;
+        let (record, made) = world.ended("a");
+        if !go {
+            for volume in &made {
+                volumes::set_owner(&c.volumes, volume, None).unwrap();
+            }
+        }
+        assert!(swept::vanish(&c.root, &record.id, &record.id).unwrap());
+        // The name is taken over before anything is swept.
+        let (second, _) = world.ended("a");
+        assert_eq!(world.names(), ["a"]);
+        assert_eq!(world.volumes(), if go { 2 } else { 4 });
+        assert_eq!(c.find("a").unwrap().id, second.id);
+        c.erase(&second, true).unwrap();
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn rm_with_volumes_after_one_without_that_was_killed_removes_them() {
+    let world = World::new();
+    let (record, made) = world.ended("a");
+    volumes::set_owner(&world.containers.volumes, &made[0], None).unwrap();
+    world.containers.erase(&record, true).unwrap();
+    assert_eq!(world.volumes(), 0);
+}
+
+#[test]
+fn a_volume_that_another_container_uses_stays() {
+    let world = World::new();
+    let (first, made) = world.ended("a");
+    let (mut second, _) = world.ended("b");
+    second.volumes.push(made[0].clone());
+    let place = world.containers.place(&second.id);
+    place.write(&second).unwrap();
+    world.containers.erase(&first, true).unwrap();
+    assert_eq!(world.volumes(), 3);
+}
+
+#[test]
+fn half_made_containers_go_with_their_volumes() {
+    let world = World::new();
+    let c = &world.containers;
+    let reserved = c.reserve(Some("a")).unwrap();
+    volumes::anonymous(&c.volumes, Some(&reserved.id)).unwrap();
+    assert_eq!(world.names(), [""; 0]);
+    assert!(reserved.place.dir.exists(), "its maker is alive");
+    assert!(c.reserve(Some("a")).is_err());
+    drop(reserved.lock);
+    world.assert_empty();
+    assert_eq!(world.volumes(), 0);
+}
+
+#[test]
+fn a_lost_name_is_given_back_to_whoever_asks() {
+    let world = World::new();
+    let (record, _) = world.ended("a");
+    let link = world.containers.names().join("a");
+    for ask in [
+        |w: &World| w.containers.find("a").unwrap().id,
+        |w: &World| w.containers.list().unwrap().remove(0).id,
+    ] {
+        fs::remove_file(&link).unwrap();
+        assert_eq!(ask(&world), record.id);
+        assert_eq!(fs::read_link(&link).unwrap().to_str(), Some(&*record.id));
+    }
+}
+
+#[test]
+fn a_lost_name_that_another_container_has_is_replaced() {
+    let world = World::new();
+    let (first, _) = world.ended("a");
+    fs::remove_file(world.containers.names().join("a")).unwrap();
+    let (second, _) = world.ended("a");
+    let listed = world.containers.list().unwrap();
+    let name = |id: &str| listed.iter().find(|r| r.id == id).unwrap().name.clone();
+    assert_eq!(name(&second.id), "a");
+    assert_ne!(name(&first.id), "a");
+    let found = world.containers.find(&name(&first.id)).unwrap();
+    assert_eq!((found.id, found.name), (first.id.clone(), name(&first.id)));
+}
+
+#[test]
+fn what_a_supervisor_left_after_its_last_record_is_cleared() {
+    let world = World::new();
+    let (record, _) = world.ended("a");
+    let live = world.containers.place(&record.id).live;
+    fs::create_dir_all(live.join("attach")).unwrap();
+    world.containers.heal_live();
+    assert!(!live.exists());
+    assert_eq!(world.names(), ["a"]);
+}
