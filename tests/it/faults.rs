@@ -113,7 +113,7 @@ fn kill_after(sandbox: &Sandbox, victim: Victim, after: Duration) {
     assert_eq!(again, "again\n", "{context}");
     assert_eq!(sandbox.rless(["ps", "-a", "-q"]).ok(), "", "{context}");
     let left = "find \"$XDG_DATA_HOME/rless/containers\" \"$XDG_DATA_HOME/rless/tmp\" -mindepth 1 ! -name '*.lock' \
-        ! -path '*/names' ! -path '*/locks*'; find \"$XDG_RUNTIME_DIR\" -mindepth 1 ! -type d ! -name pasta.json";
+        ! -path '*/names' ! -path '*/locks*' ! -name .new ! -name .gone; find \"$XDG_RUNTIME_DIR\" -mindepth 1 ! -type d ! -name pasta.json";
     assert_eq!(sandbox.sh(left).run().out, "", "{context}: files are left");
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod images;
+mod killed;
 mod layers;
 mod machine;
 mod messages;
