@@ -5,6 +5,10 @@
 //! Without one the client behaves as a local program would: it stops on Ctrl-Z, its output may be
 //! slow or closed, and signals it gets go to the container (`--sig-proxy`).
 //!
+//! When the terminal hangs up, SIGHUP goes to the container's first process like any other signal and the client
+//! leaves, as podman's (whose conmon keeps the container then): a first process that heeds SIGHUP ends by it, one
+//! without a handler is PID 1 and never sees it, and lives on detached. Without `-t` the client stays until the end.
+//!
 //! The loop never blocks in a read or write that could hold up a signal: output is written in
 //! pieces that poll(2) has promised room for.
 

@@ -158,6 +158,51 @@ fn the_callers_terminal_is_as_it_was() {
     }
 }
 
+/// Runs its arguments on a terminal, and hangs that up when it has shown `up`.
+const HANGUP: &str = "import os, pty, sys\n\
+    pid, terminal = pty.fork()\n\
+    if pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+    seen = b''\n\
+    while b'up' not in seen: seen += os.read(terminal, 4096)\n\
+    os.close(terminal)\n\
+    os.waitpid(pid, 0)\n";
+
+#[test]
+fn a_container_outlives_its_terminal_unless_its_first_process_heeds_the_hangup() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox.rless(["pull", "-q", "busybox"]).ok();
+    let heeds = "trap 'exit 7' HUP; echo up; while :; do sleep 0.1; done";
+    for (command, state) in [
+        ("echo up; exec sleep 1000", "running"),
+        ("echo up; exec cat", "running"),
+        (heeds, "exited"),
+    ] {
+        let args = ["run", "-it", "--network", "none", "--name", "hung"];
+        let rless = sandbox.binary().to_owned();
+        let output = sandbox
+            .command("/usr/bin/python3")
+            .args(["-c", HANGUP])
+            .arg(rless)
+            .args(args)
+            .args(["busybox", "sh", "-c", command])
+            .run();
+        assert_eq!(output.code(), 0, "{output}");
+        let ps = |format: &str| sandbox.rless(["ps", "-a", "--format", format]).ok();
+        if state == "exited" {
+            crate::harness::wait_for("its end", Duration::from_secs(20), || {
+                ps("{{.State}}") != "running\n"
+            });
+            assert!(ps("{{.Status}}").starts_with("Exited (7)"), "{command}");
+        } else {
+            // Were it to end of it, it would have by then.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert_eq!(ps("{{.State}}"), format!("{state}\n"), "{command}");
+        sandbox.rless(["rm", "-f", "-t", "0", "hung"]).ok();
+    }
+}
+
 #[test]
 fn without_a_terminal_t_says_so_or_works_on_pipes() {
     let world = world!();
