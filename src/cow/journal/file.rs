@@ -1,12 +1,14 @@
-//! The journal's file: buffered appends, group commit, replay with a cut tail, checkpoints.
+//! The journal's file: buffered appends, group commit, replay with a cut tail, folding.
 //!
-//! Locks: `buffer` is held for the copy of one encoded record; `io` for a write and its
-//! fdatasync. Whoever holds `io` takes everything buffered, so that concurrent fsyncs share one.
+//! Locks: `io` for a write and its fdatasync; below it `buffer`, held for the copy of one encoded
+//! record. Whoever holds `io` writes up to the highest number anybody asked for, so that
+//! concurrent fsyncs share one.
 
 use super::record::Record;
 use crate::cow::meta::{Res, errno, lk};
 use crate::error::{Result, failed};
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -16,11 +18,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: &[u8; 8] = b"rlessjnl";
-const VERSION: u32 = 1;
-const HEADER: usize = 32;
-const FRAME: usize = 16;
+const VERSION: u32 = 2;
+pub(super) const HEADER: usize = 48;
+pub(super) const FRAME: usize = 16;
 /// Longest record taken for one: a Data record of a very scattered file.
 const LONGEST: usize = 256 << 20;
+/// Set in the numbers of an image's frames.
+const IMAGE: u64 = 1 << 63;
+/// A file written ahead ends at a multiple of this,
+const AHEAD_MIN: u64 = 4 << 10;
+/// and is written ahead by at most this.
+const AHEAD_MAX: u64 = 1 << 20;
+/// No shorter journal is folded,
+const SHORT: u64 = 1 << 20;
+/// nor one that is not this many times as long as right after the last time.
+const WORTH: u64 = 4;
 
 /// Identity of the lower a journal belongs to.
 pub(crate) type Base = u64;
@@ -29,15 +41,20 @@ struct Buffer {
     bytes: Vec<u8>,
     /// Number of the last record appended.
     seq: u64,
+    /// Where the next frame will be in the file.
+    at: u64,
 }
 
 struct Io {
     file: Flock<File>,
     /// Where the next write goes: behind the last frame known to be whole.
     end: u64,
-    /// Taken from the buffer and not yet written, after a failed write.
+    /// Length of the file: zeros from `end` on.
+    room: u64,
+    /// Frames taken from the buffer and not yet written.
     pending: Vec<u8>,
-    pending_seq: u64,
+    /// Number of the last record written.
+    seq: u64,
     /// A sync failed: the kernel may have dropped what was written and would not say so again.
     failed: bool,
 }
@@ -48,10 +65,43 @@ pub(crate) struct Journal {
     base: Base,
     buffer: Mutex<Buffer>,
     io: Mutex<Io>,
-    written: AtomicU64,
+    /// Highest number whose record may be written: all it needs is durable.
+    wanted: AtomicU64,
     durable: AtomicU64,
     length: AtomicU64,
+    /// Records up to this one are in the image.
+    folded: AtomicU64,
+    /// Length from which on folding is due.
+    due: AtomicU64,
 }
+
+/// The state up to a record, encoded, on its way to replace the journal up to there.
+pub(crate) struct Image {
+    bytes: Vec<u8>,
+    last: u64,
+    /// Where the frames behind it begin in the old file.
+    at: u64,
+}
+
+/// What a fold has just done; tests look at the files and break off at each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Step {
+    /// The image is in memory.
+    Encoded,
+    /// The content it speaks of and the journal up to it are durable.
+    Settled,
+    /// The new file is written,
+    Written,
+    /// and synced. Up to here nothing is locked.
+    Synced,
+    /// All that the old file holds behind the image is in it, durable.
+    Copied,
+    /// It has the journal's name.
+    Renamed,
+}
+
+/// Told of each step; an error ends the fold there, as a failure of the step would.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(Step) -> Res<()>;
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,14 +109,16 @@ impl std::fmt::Debug for Journal {
     }
 }
 
-/// Encodes the header.
-fn header(base: Base) -> [u8; HEADER] {
+/// Encodes the header of a journal with `image` image frames before record `first`.
+fn header(base: Base, first: u64, image: u64) -> [u8; HEADER] {
     let mut h = [0u8; HEADER];
     h[..8].copy_from_slice(MAGIC);
     h[8..12].copy_from_slice(&VERSION.to_le_bytes());
     h[16..24].copy_from_slice(&base.to_le_bytes());
-    let crc = crc32fast::hash(&h[..24]);
-    h[24..28].copy_from_slice(&crc.to_le_bytes());
+    h[24..32].copy_from_slice(&first.to_le_bytes());
+    h[32..40].copy_from_slice(&image.to_le_bytes());
+    let crc = crc32fast::hash(&h[..40]);
+    h[40..44].copy_from_slice(&crc.to_le_bytes());
     h
 }
 
@@ -96,99 +148,199 @@ pub(crate) fn split_frame(bytes: &[u8], seq: u64) -> Option<(&[u8], &[u8])> {
     (hash.finalize() == u32::from_le_bytes([e, f, g, h])).then_some((body, rest))
 }
 
-/// Checks the header of a journal over `base`; returns what follows it.
-fn split_header(bytes: &[u8], base: Base) -> Result<&[u8]> {
-    let (head, rest) = bytes
-        .split_first_chunk::<HEADER>()
-        .context("journal without a header")?;
-    if *head == header(base) {
-        return Ok(rest);
+/// Length of the frames at the front of `bytes` (whole ones of our own) that are numbered behind
+/// `seq` up to `limit`, and the number of the last of them.
+fn up_to(bytes: &[u8], mut seq: u64, limit: u64) -> (usize, u64) {
+    let mut at = 0;
+    while seq < limit
+        && let Some(len) = bytes.get(at..).and_then(|b| b.first_chunk::<4>())
+    {
+        at += FRAME + u32::from_le_bytes(*len) as usize;
+        seq += 1;
     }
-    let mut theirs = [0; 8];
-    theirs.copy_from_slice(&head[16..24]);
-    if *head == header(u64::from_le_bytes(theirs)) {
+    (at, seq)
+}
+
+/// What a header says: number of the first record, and of frames in the image.
+fn parse_header(head: &[u8; HEADER], base: Base) -> Result<(u64, u64)> {
+    let field = |at: usize| {
+        let mut v = [0; 8];
+        v.copy_from_slice(&head[at..at + 8]);
+        u64::from_le_bytes(v)
+    };
+    let (theirs, first, image) = (field(16), field(24), field(32));
+    if *head != header(theirs, first, image) || first == 0 {
+        return Err(failed("not a journal, or a damaged header").into());
+    }
+    if theirs != base {
         return Err(failed("the upper belongs to another lower (image or directory)").into());
     }
-    Err(failed("not a journal of this version, or a damaged header").into())
+    Ok((first, image))
+}
+
+/// Refuses the journal of another version of rless.
+fn check_version(bytes: &[u8]) -> Result<()> {
+    if let Some([magic @ .., a, b, c, d]) = bytes.first_chunk::<12>()
+        && magic == MAGIC
+    {
+        let version = u32::from_le_bytes([*a, *b, *c, *d]);
+        if version != VERSION {
+            return Err(failed(format!(
+                "the upper was written by another version of rless: its journal has format {version}, this one reads {VERSION}"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// What is in a journal's file.
+struct Found {
+    /// Number of the record before the first one.
+    folded: u64,
+    /// Length of header and image.
+    image: u64,
+    /// Number of the last record.
+    seq: u64,
+    /// Where it ends.
+    end: u64,
+    /// What is behind it is zeros (or nothing).
+    clean: bool,
+}
+
+/// Hands every record to `replay`.
+fn scan(
+    bytes: &[u8],
+    base: Base,
+    replay: &mut dyn FnMut(u64, Record<'_>) -> Result<()>,
+) -> Result<Found> {
+    let (head, mut rest) = bytes
+        .split_first_chunk::<HEADER>()
+        .context("journal without a header")?;
+    let (first, image) = parse_header(head, base)?;
+    let mut apply = |seq: u64, body: &[u8]| -> Result<()> {
+        replay(seq, Record::decode(body)?).with_context(|| format!("record {seq}"))
+    };
+    for i in 0..image {
+        let (body, behind) = split_frame(rest, IMAGE | i)
+            .with_context(|| format!("its folded part is damaged, at entry {i} of {image}"))?;
+        apply(0, body).with_context(|| format!("entry {i} of its folded part"))?;
+        rest = behind;
+    }
+    let folded = first - 1;
+    let image = (bytes.len() - rest.len()) as u64;
+    let mut seq = folded;
+    while let Some((body, behind)) = split_frame(rest, seq + 1) {
+        apply(seq + 1, body)?;
+        seq += 1;
+        rest = behind;
+    }
+    Ok(Found {
+        folded,
+        image,
+        seq,
+        end: (bytes.len() - rest.len()) as u64,
+        clean: rest.iter().all(|b| *b == 0),
+    })
+}
+
+/// Opens and locks the file at `path`.
+fn locked(path: &Path) -> Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("opening journal {}", path.display()))?;
+    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, e)| e)
+        .with_context(|| format!("locking journal {}", path.display()))?;
+    // A server that folded it while we waited has locked its own new file.
+    let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
+        use std::os::unix::fs::MetadataExt;
+        (a.dev(), a.ino()) == (b.dev(), b.ino())
+    };
+    let (ours, there) = (file.metadata(), std::fs::metadata(path));
+    if !ours.and_then(|o| Ok(same(&o, &there?))).unwrap_or(false) {
+        return Err(failed(format!("journal {} is in use", path.display())).into());
+    }
+    Ok(file)
+}
+
+/// Length from which on a journal is folded that was `folded` long after the last time.
+fn due(folded: u64) -> u64 {
+    SHORT.max(WORTH.saturating_mul(folded))
 }
 
 impl Journal {
-    /// Opens or makes the journal at `path` and hands every whole record to `replay`, oldest
-    /// first; a damaged tail is cut off. The journal stays locked against a second server.
+    /// Opens or makes the journal at `path` and hands every whole record to `replay` with its
+    /// number (0 for the image's), oldest first; a damaged tail is cut off. The journal stays
+    /// locked against a second server.
     ///
     /// # Errors
-    /// The file cannot be opened, is locked, or belongs to another base; or `replay` fails.
+    /// The file cannot be opened, is locked, is of another version, is damaged before its tail, or
+    /// belongs to another base; or `replay` fails.
     pub(crate) fn open(
         path: &Path,
         base: Base,
-        mut replay: impl FnMut(Record<'_>) -> Result<()>,
+        mut replay: impl FnMut(u64, Record<'_>) -> Result<()>,
     ) -> Result<Journal> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("opening journal {}", path.display()))?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, e)| e)
-            .with_context(|| format!("locking journal {}", path.display()))?;
-        // A server that rewrote it while we waited has locked its own new file.
-        let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
-            use std::os::unix::fs::MetadataExt;
-            (a.dev(), a.ino()) == (b.dev(), b.ino())
-        };
-        let (ours, there) = (file.metadata(), std::fs::metadata(path));
-        if !ours.and_then(|o| Ok(same(&o, &there?))).unwrap_or(false) {
-            return Err(failed(format!("journal {} is in use", path.display())).into());
-        }
+        let file = locked(path)?;
+        // Of a fold that was killed.
+        let _ = std::fs::remove_file(path.with_extension("tmp"));
         let mut bytes = Vec::new();
         (&*file)
             .read_to_end(&mut bytes)
             .with_context(|| format!("reading journal {}", path.display()))?;
-        let mut seq = 0;
-        let mut end = HEADER as u64;
-        if bytes.len() < HEADER {
+        check_version(&bytes).with_context(|| format!("opening journal {}", path.display()))?;
+        let mut room = bytes.len() as u64;
+        let found = if bytes.len() < HEADER {
             // New, or a crash came before the header was whole: nothing was promised yet.
             file.set_len(0)
-                .and_then(|()| file.write_all_at(&header(base), 0))
+                .and_then(|()| file.write_all_at(&header(base, 1, 0), 0))
                 .and_then(|()| file.sync_all())
                 .with_context(|| format!("starting journal {}", path.display()))?;
+            room = HEADER as u64;
+            Found {
+                folded: 0,
+                image: room,
+                seq: 0,
+                end: room,
+                clean: true,
+            }
         } else {
-            let mut rest = split_header(&bytes, base)
-                .with_context(|| format!("opening journal {}", path.display()))?;
-            while let Some((body, behind)) = split_frame(rest, seq + 1) {
-                let record = Record::decode(body)
-                    .with_context(|| format!("journal {}: record {}", path.display(), seq + 1))?;
-                replay(record)
-                    .with_context(|| format!("journal {}: record {}", path.display(), seq + 1))?;
-                seq += 1;
-                end += (FRAME + body.len()) as u64;
-                rest = behind;
-            }
-            if !rest.is_empty() {
-                file.set_len(end)
-                    .with_context(|| format!("cutting the torn tail of {}", path.display()))?;
-            }
+            scan(&bytes, base, &mut replay)
+                .with_context(|| format!("opening journal {}", path.display()))?
+        };
+        if !found.clean {
+            file.set_len(found.end)
+                .and_then(|()| file.sync_all())
+                .with_context(|| format!("cutting the torn tail of {}", path.display()))?;
+            room = found.end;
         }
         Ok(Journal {
             path: path.to_owned(),
             base,
             buffer: Mutex::new(Buffer {
                 bytes: Vec::new(),
-                seq,
+                seq: found.seq,
+                at: found.end,
             }),
             io: Mutex::new(Io {
                 file,
-                end,
+                end: found.end,
+                room,
                 pending: Vec::new(),
-                pending_seq: seq,
+                seq: found.seq,
                 failed: false,
             }),
-            written: AtomicU64::new(seq),
-            durable: AtomicU64::new(seq),
-            length: AtomicU64::new(end),
+            wanted: AtomicU64::new(found.seq),
+            durable: AtomicU64::new(found.seq),
+            length: AtomicU64::new(found.end),
+            folded: AtomicU64::new(found.folded),
+            due: AtomicU64::new(due(found.image)),
         })
     }
 
@@ -201,8 +353,11 @@ impl Journal {
             record.encode(body);
             let mut b = lk(&self.buffer);
             b.seq += 1;
+            b.at += (FRAME + body.len()) as u64;
             let seq = b.seq;
             frame(seq, body, &mut b.bytes);
+            drop(b);
+            body.shrink_to(1 << 17);
             seq
         })
     }
@@ -212,22 +367,41 @@ impl Journal {
         lk(&self.buffer).seq
     }
 
+    /// Bytes that wait in memory.
+    pub(crate) fn buffered(&self) -> usize {
+        lk(&self.buffer).bytes.len()
+    }
+
     /// Number of the last record that survives a power cut.
     pub(crate) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Bytes in the file.
-    pub(crate) fn length(&self) -> u64 {
-        self.length.load(Ordering::Relaxed)
+    /// Number of the last record that the image holds.
+    pub(crate) fn folded(&self) -> u64 {
+        self.folded.load(Ordering::Acquire)
     }
 
-    /// Makes every record up to `seq` durable (and whatever else is buffered with it).
+    /// Whether it is time to fold it.
+    pub(crate) fn is_long(&self) -> bool {
+        self.length.load(Ordering::Relaxed) > self.due.load(Ordering::Relaxed)
+    }
+
+    /// Folding did not work: not again before there is much more of it.
+    pub(crate) fn put_off(&self) {
+        let length = self.length.load(Ordering::Relaxed);
+        self.due
+            .store(length.saturating_add(length.max(SHORT)), Ordering::Relaxed);
+    }
+
+    /// Makes every record up to `seq` durable; of those behind it only what others asked for.
+    /// `ahead`: the file may be written ahead, more of this is to be expected.
     ///
     /// # Errors
     /// What the write failed with: the next call tries again. What the sync failed with: then `EIO` for good, since
     /// records after a hole would be cut at the next open; what was durable before stays so.
-    pub(crate) fn sync(&self, seq: u64) -> Res<()> {
+    pub(crate) fn sync(&self, seq: u64, ahead: bool) -> Res<()> {
+        self.wanted.fetch_max(seq, Ordering::AcqRel);
         if self.durable() >= seq {
             return Ok(());
         }
@@ -236,19 +410,19 @@ impl Journal {
             return Ok(());
         }
         if io.failed {
-            return Err(nix::errno::Errno::EIO);
+            return Err(Errno::EIO);
         }
-        self.write_out(&mut io)?;
+        self.write_out(&mut io, ahead)?;
         if let Err(e) = io.file.sync_data() {
             io.failed = true;
             return Err(errno(&e));
         }
-        self.durable.store(io.pending_seq, Ordering::Release);
+        self.durable.store(io.seq, Ordering::Release);
         Ok(())
     }
 
-    /// Hands what is buffered to the kernel with one write, without waiting for the disk.
-    fn write_out(&self, io: &mut Io) -> Res<()> {
+    /// Hands the frames that are wanted to the kernel with one write, without waiting for the disk.
+    fn write_out(&self, io: &mut Io, ahead: bool) -> Res<()> {
         {
             let mut b = lk(&self.buffer);
             if io.pending.is_empty() {
@@ -256,185 +430,144 @@ impl Journal {
             } else {
                 io.pending.append(&mut b.bytes);
             }
-            io.pending_seq = b.seq;
         }
-        if io.pending.is_empty() {
+        let (n, seq) = up_to(&io.pending, io.seq, self.wanted.load(Ordering::Acquire));
+        if n == 0 {
             return Ok(());
         }
-        if let Err(e) = io.file.write_all_at(&io.pending, io.end) {
+        let end = io.end + n as u64;
+        if ahead && end > io.room {
+            write_ahead(io, end);
+        }
+        if let Err(e) = io.file.write_all_at(&io.pending[..n], io.end) {
             // A part may be there: it is behind `end` and overwritten by the next attempt.
             return Err(errno(&e));
         }
-        io.end += io.pending.len() as u64;
-        io.pending.clear();
-        if io.pending.capacity() > 1 << 20 {
+        (io.end, io.seq) = (end, seq);
+        io.room = io.room.max(end);
+        io.pending.drain(..n);
+        if io.pending.is_empty() && io.pending.capacity() > 1 << 20 {
             io.pending = Vec::new();
         }
-        self.written.store(io.pending_seq, Ordering::Release);
         self.length.store(io.end, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Replaces the journal by the records that `write` gives (written beside, synced, renamed
-    /// over). Nothing may be appended meanwhile: the caller is alone.
-    ///
-    /// # Errors
-    /// The old journal stays as it was.
-    pub(crate) fn rewrite(&self, write: impl FnOnce(&mut dyn FnMut(&Record<'_>))) -> Res<()> {
-        let tmp = self.path.with_extension("tmp");
-        let _ = std::fs::remove_file(&tmp);
-        let mut out = header(self.base).to_vec();
+    /// Encodes the state that `write` gives as of the last record. Nothing may be appended
+    /// meanwhile: the caller sees to it.
+    pub(crate) fn image(&self, write: impl FnOnce(&mut dyn FnMut(&Record<'_>))) -> Image {
+        let mut bytes = vec![0; HEADER];
         let mut body = Vec::new();
-        let mut seq = 0;
+        let mut n = 0;
         write(&mut |record| {
             body.clear();
             record.encode(&mut body);
-            seq += 1;
-            frame(seq, &body, &mut out);
+            frame(IMAGE | n, &body, &mut bytes);
+            n += 1;
         });
+        let b = lk(&self.buffer);
+        bytes[..HEADER].copy_from_slice(&header(self.base, b.seq + 1, n));
+        Image {
+            bytes,
+            last: b.seq,
+            at: b.at,
+        }
+    }
+
+    /// Puts `image` in the place of all records up to its own, which are durable.
+    ///
+    /// # Errors
+    /// What the host answers. The old journal stays and goes on, unless the directory could not be
+    /// synced: then every later [`Journal::sync`] fails.
+    pub(crate) fn adopt(&self, image: Image, watch: Watch<'_>) -> Res<()> {
+        if self.durable() < image.last {
+            return Err(Errno::EBUSY);
+        }
+        let tmp = self.path.with_extension("tmp");
+        let _ = std::fs::remove_file(&tmp);
+        let made = self.replace(image, &tmp, watch);
+        if made.is_err() {
+            let _ = std::fs::remove_file(&tmp);
+        }
+        made
+    }
+
+    fn replace(&self, image: Image, tmp: &Path, watch: Watch<'_>) -> Res<()> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&tmp)
+            .open(tmp)
             .map_err(|e| errno(&e))?;
-        let made = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, e)| e)
-            .and_then(|file| {
-                file.write_all_at(&out, 0).map_err(|e| errno(&e))?;
-                file.sync_all().map_err(|e| errno(&e))?;
-                std::fs::rename(&tmp, &self.path).map_err(|e| errno(&e))?;
-                Ok(file)
-            });
-        let file = match made {
-            Ok(file) => file,
-            Err(e) => {
-                let _ = std::fs::remove_file(&tmp);
-                return Err(e);
-            }
-        };
-        if let Some(dir) = self.path.parent() {
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e)?;
+        file.write_all_at(&image.bytes, 0).map_err(|e| errno(&e))?;
+        let (len, last) = (image.bytes.len() as u64, image.last);
+        drop(image.bytes);
+        watch(Step::Written)?;
+        // What the others append meanwhile: most of it while they go on.
+        let old = lk(&self.io).file.try_clone().map_err(|e| errno(&e))?;
+        let mut from = image.at;
+        let place = |at: u64| at - image.at + len;
+        let to = self.length.load(Ordering::Relaxed).max(from);
+        copy(&old, from..to, &file, place(from))?;
+        from = to;
+        file.sync_all().map_err(|e| errno(&e))?;
+        watch(Step::Synced)?;
+        let mut io = lk(&self.io);
+        if io.failed {
+            return Err(Errno::EIO);
+        }
+        copy(&old, from..io.end, &file, place(from))?;
+        file.sync_all().map_err(|e| errno(&e))?;
+        watch(Step::Copied)?;
+        std::fs::rename(tmp, &self.path).map_err(|e| errno(&e))?;
+        let named = watch(Step::Renamed).and_then(|()| {
+            let dir = self.path.parent().ok_or(Errno::ENOENT)?;
             File::open(dir)
                 .and_then(|d| d.sync_all())
-                .map_err(|e| errno(&e))?;
-        }
-        let mut io = lk(&self.io);
+                .map_err(|e| errno(&e))
+        });
+        io.failed = named.is_err();
+        io.end = place(io.end);
+        io.room = io.end;
+        io.file = file;
         let mut b = lk(&self.buffer);
-        b.bytes.clear();
-        b.seq = seq;
-        *io = Io {
-            file,
-            end: out.len() as u64,
-            pending: Vec::new(),
-            pending_seq: seq,
-            failed: false,
-        };
-        self.written.store(seq, Ordering::Release);
-        self.durable.store(seq, Ordering::Release);
-        self.length.store(out.len() as u64, Ordering::Relaxed);
-        Ok(())
+        b.at = place(b.at);
+        drop(b);
+        if named.is_ok() {
+            self.durable.fetch_max(io.seq, Ordering::AcqRel);
+            self.folded.store(last, Ordering::Release);
+        }
+        self.length.store(io.end, Ordering::Relaxed);
+        self.due.store(due(len), Ordering::Relaxed);
+        named
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unlink(name: &[u8]) -> Record<'_> {
-        Record::Unlink {
-            parent: 1,
-            name,
-            time: crate::cow::meta::Time::default(),
-        }
+/// Lengthens the file by zeros behind `end`, where the frames now written will end. What does not
+/// fit is not needed: only the frames are.
+fn write_ahead(io: &mut Io, end: u64) {
+    let room = (end + end.clamp(AHEAD_MIN, AHEAD_MAX)).next_multiple_of(AHEAD_MIN);
+    let zeros = vec![0; (room - end) as usize];
+    if io.file.write_all_at(&zeros, end).is_ok() {
+        io.room = room;
+    } else {
+        let _ = io.file.set_len(io.room);
     }
+}
 
-    fn names(path: &Path) -> Vec<Vec<u8>> {
-        let mut seen = Vec::new();
-        Journal::open(path, 7, |r| {
-            if let Record::Unlink { name, .. } = r {
-                seen.push(name.to_vec());
-            }
-            Ok(())
-        })
-        .expect("journal opens");
-        seen
+/// Copies a part of `from` to `at` in `to`.
+fn copy(from: &File, range: std::ops::Range<u64>, to: &File, mut at: u64) -> Res<()> {
+    let mut buf = vec![0; 1 << 16];
+    let mut pos = range.start;
+    while pos < range.end {
+        let n = (range.end - pos).min(buf.len() as u64) as usize;
+        from.read_exact_at(&mut buf[..n], pos)
+            .and_then(|()| to.write_all_at(&buf[..n], at))
+            .map_err(|e| errno(&e))?;
+        pos += n as u64;
+        at += n as u64;
     }
-
-    #[test]
-    fn a_tail_cut_or_flipped_anywhere_loses_only_itself() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("journal");
-        {
-            let j = Journal::open(&path, 7, |_| Ok(())).expect("new");
-            for name in [&b"one"[..], b"two", b"three"] {
-                j.append(&unlink(name));
-            }
-            j.sync(3).expect("sync");
-        }
-        let whole = std::fs::read(&path).expect("read");
-        let sizes: Vec<usize> = [3usize, 3, 5]
-            .iter()
-            .map(|n| FRAME + 1 + 8 + 4 + n + 12)
-            .collect();
-        for at in HEADER..whole.len() {
-            let mut keep = 0;
-            let mut edge = HEADER;
-            for s in &sizes {
-                if edge + s <= at {
-                    keep += 1;
-                }
-                edge += s;
-            }
-            std::fs::write(&path, &whole[..at]).expect("write");
-            assert_eq!(names(&path).len(), keep, "cut at {at}");
-            let mut bad = whole.clone();
-            bad[at] ^= 0x40;
-            std::fs::write(&path, &bad).expect("write");
-            assert_eq!(names(&path).len(), keep, "flip at {at}");
-            assert_eq!(names(&path).len(), keep, "after the cut");
-        }
-    }
-
-    #[test]
-    fn appends_after_a_cut_tail_are_found_again() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("journal");
-        let j = Journal::open(&path, 7, |_| Ok(())).expect("new");
-        j.append(&unlink(b"one"));
-        j.sync(1).expect("sync");
-        drop(j);
-        let mut bytes = std::fs::read(&path).expect("read");
-        bytes.extend_from_slice(&[9; 40]);
-        std::fs::write(&path, bytes).expect("write");
-        let j = Journal::open(&path, 7, |_| Ok(())).expect("reopen");
-        j.append(&unlink(b"two"));
-        j.sync(2).expect("sync");
-        drop(j);
-        assert_eq!(names(&path), [b"one".to_vec(), b"two".to_vec()]);
-    }
-
-    #[test]
-    fn another_base_and_a_second_opener_are_refused() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("journal");
-        let j = Journal::open(&path, 7, |_| Ok(())).expect("new");
-        assert!(Journal::open(&path, 7, |_| Ok(())).is_err(), "locked");
-        drop(j);
-        let e = Journal::open(&path, 8, |_| Ok(())).expect_err("other base");
-        assert!(format!("{e:#}").contains("another lower"), "{e:#}");
-    }
-
-    #[test]
-    fn a_rewrite_replaces_all() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("journal");
-        let j = Journal::open(&path, 7, |_| Ok(())).expect("new");
-        j.append(&unlink(b"one"));
-        j.rewrite(|put| put(&unlink(b"kept"))).expect("rewrite");
-        j.append(&unlink(b"later"));
-        j.sync(j.last()).expect("sync");
-        drop(j);
-        assert_eq!(names(&path), [b"kept".to_vec(), b"later".to_vec()]);
-    }
+    Ok(())
 }

@@ -1,10 +1,17 @@
 //! Journal records: what they mean and how they are encoded. Pure.
 //!
-//! Records carry final values, never differences, so that replaying one twice is harmless where
-//! the operation allows it. Strings are a 32-bit length and bytes; times are `i64` seconds and
-//! `u32` nanoseconds.
+//! Records carry final values, so that replaying one twice is harmless where the operation allows
+//! it. The list of a file's blocks is the exception: a `Data` record that is not `full` adds to
+//! what the records before it said, so that many small fsyncs of one scattered file do not write
+//! its whole list each. Strings are a 32-bit length and bytes; times are `i64` seconds and `u32`
+//! nanoseconds.
+//!
+//! A `Data` record is one of two kinds. Without `redo` its data file was synced before it became
+//! durable: whatever redo there was of that file is void. With `redo` it carries the bytes of every
+//! block written since the file's last record, and replay puts them into the data file (making it,
+//! if it is missing): one record, so both or none.
 
-use crate::cow::meta::{Meta, Time};
+use crate::cow::meta::{BLOCK, Meta, SIZE_MAX, Time};
 
 /// Names and values of extended attributes.
 pub(crate) type XattrList<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -16,9 +23,14 @@ pub(crate) struct Extents {
     pub data_id: u64,
     /// Bytes of the lower content that show through where `blocks` has nothing.
     pub base_len: u64,
+    /// `blocks` are all there are; otherwise they are added to those known of the same data file.
+    pub full: bool,
     /// Half-open ranges of 4 KiB blocks that are in the data file.
     pub blocks: Vec<(u64, u64)>,
 }
+
+/// Bytes of a data file from an offset on that is a block's start.
+pub(crate) type Piece<'a> = (u64, std::borrow::Cow<'a, [u8]>);
 
 /// One change. Times named `time` become mtime and ctime of directories, ctime of what they name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,13 +86,14 @@ pub(crate) enum Record<'a> {
     },
     /// A truncation or extension. Needs no data to be durable before it.
     Size { ino: u64, size: u64, time: Time },
-    /// Content, durable before this record is written.
+    /// Content: durable before this record is, or with it (`redo`, ascending).
     Data {
         ino: u64,
         size: u64,
         mtime: Time,
         ctime: Time,
         extents: Extents,
+        redo: Option<Vec<Piece<'a>>>,
     },
     /// An inode number given to a path of a host-directory lower.
     Bind { ino: u64, path: &'a [u8] },
@@ -158,10 +171,20 @@ impl Out<'_> {
     fn extents(&mut self, x: &Extents) {
         self.u64(x.data_id);
         self.u64(x.base_len);
+        self.u8(u8::from(x.full));
         self.u32(u32::try_from(x.blocks.len()).unwrap_or(u32::MAX));
         for (s, e) in &x.blocks {
             self.u64(*s);
             self.u64(*e);
+        }
+    }
+    fn redo(&mut self, redo: Option<&Vec<Piece<'_>>>) {
+        self.u8(u8::from(redo.is_some()));
+        let Some(pieces) = redo else { return };
+        self.u32(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
+        for (at, bytes) in pieces {
+            self.u64(*at);
+            self.bytes(bytes);
         }
     }
 }
@@ -232,6 +255,7 @@ impl<'a> In<'a> {
     fn extents(&mut self) -> Result<Extents, Bad> {
         let data_id = self.u64()?;
         let base_len = self.u64()?;
+        let full = self.flag()?;
         let n = self.count(16)?;
         let mut blocks = Vec::with_capacity(n);
         let mut last = 0;
@@ -249,8 +273,26 @@ impl<'a> In<'a> {
         Ok(Extents {
             data_id,
             base_len,
+            full,
             blocks,
         })
+    }
+    fn redo(&mut self) -> Result<Option<Vec<Piece<'a>>>, Bad> {
+        if !self.flag()? {
+            return Ok(None);
+        }
+        let n = self.count(12)?;
+        let mut pieces = Vec::with_capacity(n);
+        let mut last = 0;
+        for _ in 0..n {
+            let (at, bytes) = (self.u64()?, self.bytes()?);
+            if bytes.is_empty() || !at.is_multiple_of(BLOCK) || at < last || at > SIZE_MAX {
+                return Err(Bad::Value);
+            }
+            last = at + bytes.len() as u64;
+            pieces.push((at, bytes.into()));
+        }
+        Ok(Some(pieces))
     }
 }
 
@@ -361,6 +403,7 @@ impl<'a> Record<'a> {
                 mtime,
                 ctime,
                 extents,
+                redo,
             } => {
                 o.u8(8);
                 o.u64(*ino);
@@ -368,6 +411,7 @@ impl<'a> Record<'a> {
                 o.time(*mtime);
                 o.time(*ctime);
                 o.extents(extents);
+                o.redo(redo.as_ref());
             }
             Record::Bind { ino, path } => {
                 o.u8(9);
@@ -499,6 +543,7 @@ impl<'a> Record<'a> {
                 mtime: i.time()?,
                 ctime: i.time()?,
                 extents: i.extents()?,
+                redo: i.redo()?,
             },
             9 => Record::Bind {
                 ino: i.u64()?,
@@ -556,6 +601,7 @@ mod tests {
         let extents = Extents {
             data_id: 4,
             base_len: 8192,
+            full: true,
             blocks: vec![(0, 1), (5, 9)],
         };
         vec![
@@ -620,6 +666,18 @@ mod tests {
                 mtime: t(1),
                 ctime: t(2),
                 extents: extents.clone(),
+                redo: None,
+            },
+            Record::Data {
+                ino: 9,
+                size: 5,
+                mtime: t(1),
+                ctime: t(2),
+                extents: Extents {
+                    full: false,
+                    ..extents.clone()
+                },
+                redo: Some(vec![(0, b"bytes"[..].into()), (4096, b"x"[..].into())]),
             },
             Record::Bind {
                 ino: 12,
@@ -673,10 +731,34 @@ mod tests {
             mtime: t(1),
             ctime: t(2),
             extents: Extents::default(),
+            redo: None,
         }
         .encode(&mut bytes);
-        let at = bytes.len() - 4;
-        bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+        let at = bytes.len() - 5;
+        bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(Record::decode(&bytes), Err(Bad::Length));
+    }
+
+    #[test]
+    fn redo_that_overlaps_itself_or_starts_inside_a_block_is_refused() {
+        for pieces in [
+            vec![(1, b"x"[..].into())],
+            vec![(4096, b"x"[..].into()), (0, b"x"[..].into())],
+            vec![(0, vec![0; 4097].into()), (4096, b"x"[..].into())],
+            vec![(0, b""[..].into())],
+            vec![(1 << 63, b"x"[..].into())],
+        ] {
+            let mut bytes = Vec::new();
+            Record::Data {
+                ino: 9,
+                size: 5,
+                mtime: t(1),
+                ctime: t(2),
+                extents: Extents::default(),
+                redo: Some(pieces),
+            }
+            .encode(&mut bytes);
+            assert_eq!(Record::decode(&bytes), Err(Bad::Value));
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::fs::File;
 
 /// `write_flags`: setuid, setgid and capabilities go.
 const WRITE_KILL_SUIDGID: u32 = 4;
+/// `fsync_flags`: only what reading the content back needs.
+const FSYNC_FDATASYNC: u32 = 1;
 /// `open_flags` of an answer: the page cache stays.
 const KEEP_CACHE: u32 = 2;
 
@@ -54,7 +56,9 @@ impl Server {
     }
 
     pub(super) fn fsync(&self, r: &mut Request<'_>) -> Res<Answer> {
-        self.tree.fsync(r.node)?;
+        r.args.skip(8)?;
+        let data_only = r.args.u32()? & FSYNC_FDATASYNC != 0;
+        self.tree.fsync(r.node, data_only)?;
         Ok(Answer::Body)
     }
 
@@ -62,7 +66,7 @@ impl Server {
         if r.op == super::op::SYNCFS {
             self.tree.sync_all()?;
         } else {
-            self.tree.commit()?;
+            self.tree.commit(true)?;
         }
         Ok(Answer::Body)
     }

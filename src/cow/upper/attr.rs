@@ -44,7 +44,7 @@ impl Tree {
     /// # Errors
     /// `EROFS`, `EINVAL` and `EISDIR` for sizes, `EFBIG`, `ENOSPC`.
     pub(crate) fn setattr(&self, who: Caller, ino: u64, set: &SetAttr) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);
         let before = state.meta;
@@ -145,7 +145,7 @@ impl Tree {
     /// # Errors
     /// `EOPNOTSUPP` outside that mode, `ENOENT`, `EROFS`.
     pub(crate) fn chown_true(&self, who: Caller, ino: u64, uid: u32, gid: u32) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         if self.squash.is_none() {
             return Err(Errno::EOPNOTSUPP);
         }

@@ -27,7 +27,7 @@ impl Tree {
     /// # Errors
     /// `EEXIST`, `ENOENT` (the directory is gone), `ENAMETOOLONG`, `EROFS`.
     pub(crate) fn create(&self, who: Caller, parent: u64, name: &[u8], new: &New<'_>) -> Res<u64> {
-        self.writable()?;
+        let _gate = self.change()?;
         check_name(name)?;
         let dir = self.promote(parent)?;
         let mut state = wr(&dir.state);
@@ -54,7 +54,7 @@ impl Tree {
     /// # Errors
     /// `ENOENT` (the directory is gone), `EROFS`.
     pub(crate) fn tmpfile(&self, who: Caller, parent: u64, new: &New<'_>) -> Res<u64> {
-        self.writable()?;
+        let _gate = self.change()?;
         let dir = self.promote(parent)?;
         let state = wr(&dir.state);
         live_dir(&state)?;
@@ -158,7 +158,7 @@ impl Tree {
     /// # Errors
     /// `EEXIST`, `EPERM` (a directory), `ENOENT` (either is gone), `EMLINK`, `EROFS`.
     pub(crate) fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         check_name(name)?;
         let dir = self.promote(parent)?;
         let node = self.promote(ino)?;
@@ -179,11 +179,9 @@ impl Tree {
             return Err(Errno::EMLINK);
         }
         let time = now();
-        let unnamed = inode.meta.nlink == 0;
-        if unnamed && let Ok(store) = self.store() {
+        if inode.meta.nlink == 0 {
             // What was written to it before it had a name is on no list.
-            self.mark_dirty(&node, &mut inode);
-            store.flush.with_next_sync(ino);
+            self.content_first(&node, &mut inode, true);
         }
         self.log(&Record::Link {
             parent,

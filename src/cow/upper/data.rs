@@ -135,6 +135,20 @@ impl DataDir {
         fstatvfs(&self.dir)
     }
 
+    /// Makes a data file's content durable, and its name unless it is. One that is not there has
+    /// been deleted: nothing needs it.
+    ///
+    /// # Errors
+    /// As fdatasync(2).
+    pub(crate) fn sync(&self, id: u64, named: bool) -> Res<()> {
+        match self.file(id, false) {
+            Ok(file) => file.sync_data().map_err(|e| io_errno(&e))?,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        if named { Ok(()) } else { self.sync_names(id) }
+    }
+
     /// Makes the names of new data files durable.
     pub(crate) fn sync_names(&self, id: u64) -> Res<()> {
         if self.names_dirty.swap(false, Ordering::AcqRel) {

@@ -1,15 +1,22 @@
-//! What must be there after the server was killed: an upper that is dropped without a sync is that.
+//! What must be there after the server was killed or the power cut: an upper that is dropped without
+//! a sync is the one; the other is shown by opening the journal over data files that are older or
+//! gone, as far as nothing has synced them.
 
 use super::super::meta::{Caller, lk};
 use super::super::{Cow, IdView, Lower, Options};
+use super::SetAttr;
 use super::create::New;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+pub(super) const ROOT: Caller = Caller { uid: 0, gid: 0 };
 
-fn open(dir: &Path) -> Cow {
+pub(super) fn open(dir: &Path) -> Cow {
+    try_open(dir).unwrap()
+}
+
+fn try_open(dir: &Path) -> crate::error::Result<Cow> {
     let lower = dir.join("lower");
     std::fs::create_dir_all(&lower).unwrap();
     Cow::open(Options {
@@ -24,17 +31,40 @@ fn open(dir: &Path) -> Cow {
         size_limit: None,
         stats: None,
     })
-    .unwrap()
 }
 
-fn file() -> New<'static> {
+/// A place with the lower of `dir` and of its upper what `parts` names.
+pub(super) fn cut(dir: &Path, parts: &[&str]) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    let mut all = vec!["lower".to_owned()];
+    all.extend(parts.iter().map(|part| format!("upper/{part}")));
+    for part in all {
+        copy_tree(&dir.join(&part), &to.path().join(&part));
+    }
+    to
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_tree(&from.join(&name), &to.join(&name));
+        }
+    } else if from.exists() {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+pub(super) fn file() -> New<'static> {
     New {
         mode: libc::S_IFREG | 0o644,
         ..New::default()
     }
 }
 
-fn content(cow: &Cow, path: &str) -> Vec<u8> {
+pub(super) fn content(cow: &Cow, path: &str) -> Vec<u8> {
     cow.read_file(Path::new(path), 1 << 20).unwrap().unwrap()
 }
 
@@ -65,7 +95,7 @@ fn an_fsync_waits_for_a_flush_under_way() {
     std::thread::scope(|scope| {
         let (done, synced) = mpsc::channel();
         let tree = &cow.tree;
-        scope.spawn(move || done.send(tree.fsync(ino)).unwrap());
+        scope.spawn(move || done.send(tree.fsync(ino, false)).unwrap());
         let early = synced.recv_timeout(Duration::from_millis(200));
         assert!(early.is_err(), "nothing of it is in the journal");
         assert!(cow.tree.record(&node, snapshot));
@@ -75,4 +105,294 @@ fn an_fsync_waits_for_a_flush_under_way() {
     drop(node);
     drop(cow);
     assert_eq!(content(&open(dir.path()), "/f"), b"content");
+}
+
+/// A file of the root directory with this content, nothing of it durable.
+pub(super) fn make(cow: &Cow, name: &[u8], bytes: &[u8]) -> u64 {
+    let ino = cow.tree.create(ROOT, 1, name, &file()).unwrap();
+    put(cow, ino, 0, bytes);
+    ino
+}
+
+pub(super) fn put(cow: &Cow, ino: u64, at: u64, bytes: &[u8]) {
+    cow.tree.write(ROOT, ino, at, bytes, false).unwrap();
+}
+
+fn size(cow: &Cow, ino: u64, size: u64) {
+    let set = SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, ino, &set).unwrap();
+}
+
+fn last(cow: &Cow) -> u64 {
+    cow.tree.store().unwrap().journal.last()
+}
+
+#[test]
+fn an_fsync_of_little_needs_the_journal_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("lower")).unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"content");
+    cow.tree.fsync(ino, false).unwrap();
+    put(&cow, ino, 4096 * 9, &[7; 5000]);
+    put(&cow, ino, 3, b"TENT");
+    cow.tree.fsync(ino, false).unwrap();
+    put(&cow, ino, 0, b"nobody waited for this");
+    let mut expect = b"conTENT".to_vec();
+    expect.resize(4096 * 9, 0);
+    expect.resize(4096 * 9 + 5000, 7);
+    // No data file has been synced: after a power cut none need be there.
+    let there = cut(dir.path(), &["journal"]);
+    assert_eq!(content(&open(there.path()), "/f"), expect);
+    // Killed in the middle of that or after it: again.
+    std::fs::remove_dir_all(there.path().join("upper/data/01")).unwrap();
+    let again = open(there.path());
+    assert_eq!(content(&again, "/f"), expect);
+    let store = again.tree.store().unwrap();
+    assert_eq!(store.journal.folded(), 0, "the journal was not touched");
+}
+
+#[test]
+fn an_fsync_of_much_syncs_the_data_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[7; 17 * 4096]);
+    cow.tree.fsync(ino, false).unwrap();
+    let length = dir.path().join("upper/journal").metadata().unwrap().len();
+    assert!(length < 17 * 4096, "{length}");
+    let there = cut(dir.path(), &["journal", "data"]);
+    assert_eq!(content(&open(there.path()), "/f"), [7; 17 * 4096]);
+}
+
+#[test]
+fn redo_does_not_undo_what_was_synced_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 9000]);
+    cow.tree.fsync(ino, false).unwrap();
+    put(&cow, ino, 0, &[b'b'; 9000]);
+    // The periodic flush: the data file itself.
+    cow.sync().unwrap();
+    put(&cow, ino, 8000, &[b'c'; 1000]);
+    cow.tree.fsync(ino, false).unwrap();
+    drop(cow);
+    let mut expect = vec![b'b'; 8000];
+    expect.resize(9000, b'c');
+    assert_eq!(content(&open(dir.path()), "/f"), expect);
+}
+
+#[test]
+fn what_a_truncation_cut_off_does_not_come_back_by_redo() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 3 * 4096]);
+    cow.tree.fsync(ino, false).unwrap();
+    cow.sync().unwrap();
+    // As the disk has it from now on.
+    let old = cut(dir.path(), &["data"]);
+    put(&cow, ino, 0, &[b'b'; 3 * 4096]);
+    cow.tree.fsync(ino, false).unwrap();
+    size(&cow, ino, 100);
+    size(&cow, ino, 2 * 4096);
+    put(&cow, ino, 5000, b"c");
+    cow.tree.fsync(ino, false).unwrap();
+    let mut expect = vec![b'b'; 100];
+    expect.resize(2 * 4096, 0);
+    expect[5000] = b'c';
+    assert_eq!(content(&cow, "/f"), expect);
+    for parts in [&["journal"][..], &["journal", "data"]] {
+        let there = cut(dir.path(), parts);
+        copy_tree(&old.path().join("upper"), &there.path().join("upper"));
+        assert_eq!(content(&open(there.path()), "/f"), expect, "{parts:?}");
+    }
+}
+
+#[test]
+fn a_file_made_anew_and_one_that_is_gone_leave_no_redo() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 9000]);
+    cow.tree.fsync(ino, false).unwrap();
+    size(&cow, ino, 0);
+    put(&cow, ino, 4096, b"new");
+    cow.tree.fsync(ino, false).unwrap();
+    let gone = make(&cow, b"gone", b"gone");
+    cow.tree.fsync(gone, false).unwrap();
+    cow.tree.unlink(1, b"gone").unwrap();
+    cow.tree.commit(true).unwrap();
+    let there = cut(dir.path(), &["journal"]);
+    let cow = open(there.path());
+    let mut expect = vec![0; 4096];
+    expect.extend_from_slice(b"new");
+    assert_eq!(content(&cow, "/f"), expect);
+    assert_eq!(cow.usage().bytes, 4096);
+    let files = std::fs::read_dir(there.path().join("upper/data")).unwrap();
+    let files = files.flat_map(|d| std::fs::read_dir(d.unwrap().path()).unwrap());
+    assert_eq!(files.count(), 1);
+}
+
+#[test]
+fn a_data_file_that_was_synced_and_is_gone_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 9000]);
+    cow.sync().unwrap();
+    put(&cow, ino, 0, b"b");
+    cow.tree.fsync(ino, false).unwrap();
+    let there = cut(dir.path(), &["journal"]);
+    let cow = open(there.path());
+    assert!(cow.read_file(Path::new("/f"), 1 << 20).is_err());
+}
+
+#[test]
+fn an_fdatasync_of_what_was_only_overwritten_leaves_the_journal_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 40 * 4096]);
+    cow.tree.fsync(ino, true).unwrap();
+    let records = last(&cow);
+    put(&cow, ino, 4096, &[b'b'; 4096]);
+    cow.tree.fsync(ino, true).unwrap();
+    assert_eq!(last(&cow), records);
+    // A block or a byte more is another matter, and so is fsync.
+    put(&cow, ino, 40 * 4096, b"c");
+    cow.tree.fsync(ino, true).unwrap();
+    assert_eq!(last(&cow), records + 1);
+    put(&cow, ino, 40 * 4096 + 1, b"d");
+    cow.tree.fsync(ino, true).unwrap();
+    assert_eq!(last(&cow), records + 2);
+    put(&cow, ino, 0, b"e");
+    cow.tree.fsync(ino, false).unwrap();
+    assert_eq!(last(&cow), records + 3);
+    // Its redo would undo a later sync of the data file: so it is redone, for a while.
+    for n in 0..20 {
+        put(&cow, ino, 0, &[n; 4096]);
+        cow.tree.fsync(ino, true).unwrap();
+        let there = cut(dir.path(), &["journal", "data"]);
+        assert_eq!(content(&open(there.path()), "/f")[..4096], [n; 4096]);
+    }
+    let more = last(&cow) - records;
+    assert!((4..=12).contains(&more), "{more} records");
+}
+
+#[test]
+fn a_truncation_is_no_overwriting() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 40 * 4096]);
+    cow.tree.fsync(ino, true).unwrap();
+    size(&cow, ino, 4096);
+    put(&cow, ino, 0, b"b");
+    cow.tree.fsync(ino, true).unwrap();
+    let there = cut(dir.path(), &["journal", "data"]);
+    assert_eq!(content(&open(there.path()), "/f").len(), 4096);
+}
+
+#[test]
+fn a_record_of_a_scattered_file_lists_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"");
+    for n in 0..2000 {
+        put(&cow, ino, n * 2 * 4096, b"x");
+    }
+    cow.sync().unwrap();
+    let journal = dir.path().join("upper/journal");
+    let before = journal.metadata().unwrap().len();
+    for n in 0..100 {
+        put(&cow, ino, (n * 2 + 1) * 4096, b"y");
+        cow.sync().unwrap();
+    }
+    let more = journal.metadata().unwrap().len() - before;
+    assert!(more < 100 * 150, "{more} bytes for 100 blocks");
+    let expect = cow.tree.getattr(ino).unwrap();
+    drop(cow);
+    let cow = open(dir.path());
+    let mut buf = Vec::new();
+    let same = |bytes: &[u8]| bytes == b"y";
+    for n in 0..100 {
+        let at = (n * 2 + 1) * 4096;
+        assert!(cow.tree.read(ino, at, 1, &mut buf, same).unwrap(), "{n}");
+    }
+    assert_eq!(cow.tree.getattr(ino).unwrap().1, expect.1);
+}
+
+/// A rename over a file with content that nobody synced; every end a torn journal can have.
+fn torn_rename(bytes: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let old = make(&cow, b"f", b"old");
+    cow.tree.fsync(old, false).unwrap();
+    make(&cow, b"tmp", &vec![b'n'; bytes]);
+    cow.tree.rename(ROOT, 1, b"tmp", 1, b"f", 0).unwrap();
+    // Somebody else's fsync.
+    let other = make(&cow, b"other", b"other");
+    cow.tree.fsync(other, false).unwrap();
+    let journal = std::fs::read(dir.path().join("upper/journal")).unwrap();
+    let mut seen = [0, 0];
+    let step = if bytes > 4096 { 3 } else { 13 };
+    for end in (48..journal.len()).step_by(step) {
+        let there = cut(dir.path(), &["data"]);
+        std::fs::write(there.path().join("upper/journal"), &journal[..end]).unwrap();
+        let cow = open(there.path());
+        let got = cow.read_file(Path::new("/f"), 1 << 22).unwrap();
+        match got.as_deref() {
+            // Before its first fsync.
+            None | Some(b"") if seen[0] == 0 => {}
+            Some(b"old") => seen[0] += 1,
+            Some(new) if new == vec![b'n'; bytes] => seen[1] += 1,
+            other => panic!("{other:?} at {end}"),
+        }
+        if journal[end..].iter().all(|b| *b == 0) {
+            break;
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}
+
+#[test]
+fn a_small_file_comes_with_the_rename_over_another() {
+    torn_rename(3000);
+}
+
+#[test]
+fn a_large_file_comes_with_the_rename_over_another() {
+    torn_rename(20 * 4096);
+}
+
+#[test]
+fn a_held_record_is_written_only_after_its_data_file_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    make(&cow, b"f", b"old");
+    cow.sync().unwrap();
+    make(&cow, b"tmp", &[b'n'; 100 * 4096]);
+    let before = last(&cow);
+    cow.tree.rename(ROOT, 1, b"tmp", 1, b"f", 0).unwrap();
+    let store = cow.tree.store().unwrap();
+    let held = lk(&store.flush.holds)[0].seq;
+    assert_eq!((held, last(&cow)), (before + 1, before + 2));
+    // What comes before it does not wait, and takes nothing behind with it.
+    cow.tree.make_durable(store, before, false).unwrap();
+    assert_eq!(store.journal.durable(), before);
+    assert_eq!(lk(&store.flush.holds).len(), 1);
+    cow.tree.make_durable(store, held, false).unwrap();
+    assert!(lk(&store.flush.holds).is_empty());
+    assert_eq!(store.journal.durable(), held);
+}
+
+#[test]
+fn an_upper_of_another_version_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let path = dir.path().join("upper/journal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let e = try_open(dir.path()).expect_err("version 1");
+    assert!(format!("{e:#}").contains("another version"), "{e:#}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }

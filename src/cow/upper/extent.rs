@@ -48,6 +48,8 @@ impl Tree {
             f.data_id = store.data.alloc();
             f.phys = 0;
             f.logged = false;
+            f.named = false;
+            f.full = true;
         }
         let mut opened = store.data.file(f.data_id, create);
         if let Err(Errno::EMFILE | Errno::ENFILE) = opened {
@@ -186,7 +188,8 @@ impl Tree {
         let to = size.next_multiple_of(BLOCK);
         if size < to && f.valid.contains(size / BLOCK) {
             // The shorter length must be durable before bytes the longer one needs are cleared.
-            self.store()?.journal.sync(seq)?;
+            self.make_durable(self.store()?, seq, false)?;
+            f.written.insert(size / BLOCK, size / BLOCK + 1);
             let file = self.data_file(node, f)?;
             let zeros = [0u8; BLOCK as usize];
             write_all(&file, &zeros[..(to - size) as usize], size)?;
@@ -207,6 +210,10 @@ impl Tree {
         f.data_id = 0;
         f.phys = 0;
         f.logged = false;
+        f.named = false;
+        f.written = super::super::ranges::Ranges::default();
+        f.inflight = super::super::ranges::Ranges::default();
+        f.redo = 0;
         let (true, Ok(store)) = (id != 0, self.store()) else {
             return;
         };

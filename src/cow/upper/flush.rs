@@ -1,15 +1,35 @@
 //! Durability: which files have content the journal does not know, and making it known.
 //!
-//! A file's `Data` record is appended only after its data file was synced, from a snapshot taken
-//! before the sync: what is written meanwhile waits for the next round. Changes of another shape
-//! (truncation, punching) in between make the round start again.
+//! # What an fsync costs
+//!
+//! | | flushes of the disk |
+//! |---|---|
+//! | fdatasync of a file that was only overwritten in blocks the journal knows | 1: its data file's |
+//! | fsync with at most 64 KiB changed since the file's last record ([`super::redo`]) | 1: the journal's |
+//! | fsync with more | 2, or 3 with a new data file: data file, its directory, journal |
+//!
+//! Times that the first kind leaves out follow with the periodic flush.
+//!
+//! # Order
+//!
+//! A file's `Data` record without redo is durable only after its data file was synced with all that
+//! the record speaks of. A flush takes a snapshot, syncs, and appends the record then: what is
+//! written meanwhile waits for the next round, and if another record of the file or a change of
+//! another shape (truncation, punching) came in between, the round starts again. What the flush
+//! took is kept as `inflight`, so that a record in between tells of it too.
+//!
+//! Where content must not come later than another record (a rename over another file, the first
+//! name of an unnamed one), its record is appended right before that one: with redo, or, if that is
+//! too much, *held*: no record from there on is written out before the data file was synced. So
+//! the journal is written only up to a number below which nothing is held.
 //!
 //! Data files whose inode is gone are deleted, and cut ones trimmed, when the record of it is
 //! durable: until then a crash brings the old content back whole.
 
 use super::super::journal::Record;
 use super::super::journal::record::Extents;
-use super::super::meta::{BLOCK, Res, lk, wr};
+use super::super::meta::{BLOCK, Res, lk, rd, wr};
+use super::super::ranges::Ranges;
 use super::node::{Body, FileBody, Node, State};
 use super::{Store, Tree, io_errno};
 use std::collections::VecDeque;
@@ -21,15 +41,19 @@ use std::time::Duration;
 /// How long a change may stay in memory.
 const PERIOD: Duration = Duration::from_secs(5);
 /// From this many dirty files on one syncfs is cheaper than an fdatasync each.
-const MANY: usize = 32;
+pub(super) const MANY: usize = 32;
+/// No content goes into the journal unasked when this much waits there already.
+const WAITING: usize = 256 << 10;
 
 /// Work that waits.
 pub(crate) struct Flush {
     dirty: Mutex<Vec<u64>>,
     /// Held by who flushes several files at once: only he holds more than one file's `flushing`.
     many: Mutex<()>,
-    /// Dirty files that have to be durable with the next journal sync.
-    ordered: Mutex<Vec<u64>>,
+    /// Records that must not become durable yet. Locked over append and push.
+    pub(super) holds: Mutex<Vec<Hold>>,
+    /// Held by who folds.
+    pub(super) folding: Mutex<()>,
     /// Data files to delete when the record of that number is durable.
     pub(super) doomed: Mutex<Vec<(u64, u64)>>,
     /// Files to cut likewise.
@@ -39,8 +63,18 @@ pub(crate) struct Flush {
     opened: AtomicUsize,
     limit: usize,
     woken: AtomicBool,
+    /// The journal is long: do not wait.
+    hurry: AtomicBool,
     stop: Mutex<bool>,
     signal: Condvar,
+}
+
+/// A `Data` record whose data file has to be synced before it may be written out.
+#[derive(Clone, Copy)]
+pub(super) struct Hold {
+    pub(super) seq: u64,
+    data_id: u64,
+    named: bool,
 }
 
 /// Everything a `Data` record says, and what must still hold when it is written.
@@ -50,7 +84,7 @@ pub(super) struct Snapshot {
     ctime: super::Time,
     extents: Extents,
     generation: u64,
-    fresh: bool,
+    named: bool,
     file: Option<Arc<File>>,
 }
 
@@ -61,13 +95,15 @@ impl Flush {
         Flush {
             dirty: Mutex::default(),
             many: Mutex::default(),
-            ordered: Mutex::default(),
+            holds: Mutex::default(),
+            folding: Mutex::default(),
             doomed: Mutex::default(),
             trims: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicUsize::new(0),
             limit: usize::try_from(soft / 2).unwrap_or(512).clamp(64, 1024),
             woken: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
             stop: Mutex::new(false),
             signal: Condvar::new(),
         }
@@ -81,9 +117,12 @@ impl Flush {
         }
     }
 
-    /// The file must be durable no later than the next record that is.
-    pub(super) fn with_next_sync(&self, ino: u64) {
-        lk(&self.ordered).push(ino);
+    /// The flusher is to come by now.
+    fn hurry(&self) {
+        if !self.hurry.swap(true, Ordering::AcqRel) {
+            let _guard = lk(&self.stop);
+            self.signal.notify_all();
+        }
     }
 
     pub(super) fn trim_later(&self, seq: u64, ino: u64) {
@@ -114,7 +153,8 @@ impl Flush {
 }
 
 impl Tree {
-    /// The flusher thread: makes everything durable some seconds after the first change.
+    /// The flusher thread: makes everything durable some seconds after the first change, and folds
+    /// the journal when it is long.
     pub(crate) fn flusher(&self) {
         let Ok(store) = self.store() else { return };
         let flush = &store.flush;
@@ -129,7 +169,9 @@ impl Tree {
                 }
                 let (stop, _) = flush
                     .signal
-                    .wait_timeout_while(stop, PERIOD, |stop| !*stop)
+                    .wait_timeout_while(stop, PERIOD, |stop| {
+                        !*stop && !flush.hurry.load(Ordering::Acquire)
+                    })
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 if *stop {
                     return;
@@ -139,6 +181,10 @@ impl Tree {
             if let Err(e) = self.sync_all() {
                 log::warn!("writing the container's changes back: {e}");
                 flush.wake();
+            }
+            flush.hurry.store(false, Ordering::Release);
+            if let Err(e) = self.fold_if_long() {
+                log::warn!("folding the container's journal: {e}");
             }
         }
     }
@@ -173,36 +219,90 @@ impl Tree {
             _ => Some(self.data_file(node, f)?),
         };
         f.dirty = false;
+        f.grown = false;
+        for (s, e) in std::mem::take(&mut f.written).iter() {
+            f.inflight.insert(s, e);
+        }
         Ok(Some(Snapshot {
             size,
             mtime,
             ctime,
-            extents: extents(f),
+            extents: changes(f),
             generation: f.generation,
-            fresh: !f.logged,
+            named: f.named,
             file,
         }))
     }
 
     /// Appends the record of a snapshot whose data is durable; false if it was overtaken.
     pub(super) fn record(&self, node: &Node, snap: Snapshot) -> bool {
+        let _gate = rd(&self.gate);
         let mut state = wr(&node.state);
         let Body::File(f) = &mut state.body else {
             return true;
         };
         if f.generation != snap.generation || f.data_id != snap.extents.data_id {
-            self.mark_dirty(node, &mut state);
+            self.not_told(node, &mut state);
             return false;
         }
-        f.logged |= f.data_id != 0;
-        self.log(&Record::Data {
+        f.inflight = Ranges::default();
+        f.full = false;
+        f.logged = f.data_id != 0;
+        f.named = f.logged;
+        (f.redo, f.redos) = (0, 0);
+        f.seq = self.log(&Record::Data {
             ino: node.ino,
             size: snap.size,
             mtime: snap.mtime,
             ctime: snap.ctime,
             extents: snap.extents,
+            redo: None,
         });
         true
+    }
+
+    /// A flush came to nothing: what it took is to be told of still.
+    fn not_told(&self, node: &Node, state: &mut State) {
+        if let Body::File(f) = &mut state.body {
+            f.give_back();
+        }
+        self.mark_dirty(node, state);
+    }
+
+    /// Appends the record of a locked file's content, if there is anything to tell (or `always`),
+    /// so that it is durable no later than the record appended next. The caller holds the gate.
+    pub(super) fn content_first(&self, node: &Node, state: &mut State, always: bool) {
+        let Ok(store) = self.store() else { return };
+        let Body::File(f) = &state.body else { return };
+        if f.live || !(f.dirty || always) {
+            return;
+        }
+        // What cannot be read back now is held as what is too much.
+        if store.journal.buffered() < WAITING && matches!(self.log_redo(node, state), Ok(true)) {
+            return;
+        }
+        let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
+        let Body::File(f) = &mut state.body else {
+            return;
+        };
+        let mut holds = lk(&store.flush.holds);
+        let seq = self.log(&Record::Data {
+            ino: node.ino,
+            size,
+            mtime,
+            ctime,
+            extents: changes(f),
+            redo: None,
+        });
+        if f.data_id != 0 {
+            holds.push(Hold {
+                seq,
+                data_id: f.data_id,
+                named: f.named,
+            });
+        }
+        f.told(seq);
+        (f.redo, f.redos) = (0, 0);
     }
 
     /// Makes one file's content durable and appends the record of it.
@@ -216,12 +316,12 @@ impl Tree {
                 let synced =
                     file.sync_data()
                         .map_err(|e| io_errno(&e))
-                        .and_then(|()| match snap.fresh {
-                            true => store.data.sync_names(snap.extents.data_id),
-                            false => Ok(()),
+                        .and_then(|()| match snap.named {
+                            true => Ok(()),
+                            false => store.data.sync_names(snap.extents.data_id),
                         });
                 if let Err(e) = synced {
-                    self.mark_dirty(node, &mut wr(&node.state));
+                    self.not_told(node, &mut wr(&node.state));
                     return Err(e);
                 }
             }
@@ -233,41 +333,109 @@ impl Tree {
         Ok(())
     }
 
-    /// `fsync(2)` of a file.
+    /// Appends a record of a file's content as it is with what changed, where that is little;
+    /// false where the data file has to be synced.
+    fn redo_node(&self, node: &Node) -> Res<bool> {
+        let _flushing = lk(&node.flushing);
+        let _gate = rd(&self.gate);
+        let mut state = wr(&node.state);
+        let named = state.meta.nlink > 0;
+        match &mut state.body {
+            Body::File(f) if f.dirty && named => self.log_redo(node, &mut state),
+            _ => Ok(true),
+        }
+    }
+
+    /// `fsync(2)` of a file, or with `data_only` `fdatasync(2)`.
     ///
     /// # Errors
     /// `EIO`, `ENOSPC` and the like of the host.
-    pub(crate) fn fsync(&self, ino: u64) -> Res<()> {
+    pub(crate) fn fsync(&self, ino: u64, data_only: bool) -> Res<()> {
         let Ok(store) = self.store() else {
             return Ok(());
         };
         if let Some(node) = self.node(ino) {
-            self.flush_node(store, &node)?;
+            if data_only && self.sync_overwritten(store, &node)? {
+                return Ok(());
+            }
+            if !self.redo_node(&node)? {
+                self.flush_node(store, &node)?;
+            }
         }
-        self.commit()
+        self.commit(true)
     }
 
-    /// Makes every change of metadata so far durable.
+    /// Syncs the data file if that is all there is to an fdatasync: no block and no byte of length
+    /// that the journal does not know durably, and no redo that would undo it.
+    fn sync_overwritten(&self, store: &Store, node: &Node) -> Res<bool> {
+        let _flushing = lk(&node.flushing);
+        let file = {
+            let mut state = wr(&node.state);
+            let Body::File(f) = &mut state.body else {
+                return Ok(false);
+            };
+            if !f.logged
+                || f.full
+                || f.grown
+                || f.redo > store.journal.folded()
+                || f.seq > store.journal.durable()
+            {
+                return Ok(false);
+            }
+            if f.written == Ranges::default() {
+                return Ok(true);
+            }
+            let file = self.data_file(node, f)?;
+            f.inflight = std::mem::take(&mut f.written);
+            file
+        };
+        let synced = file.sync_data().map_err(|e| io_errno(&e));
+        let mut state = wr(&node.state);
+        match (&synced, &mut state.body) {
+            (Ok(()), Body::File(f)) => f.inflight = Ranges::default(),
+            _ => self.not_told(node, &mut state),
+        }
+        synced.map(|()| true)
+    }
+
+    /// Makes every change of metadata so far durable. `ahead`: somebody asked for it, and may
+    /// again.
     ///
     /// # Errors
     /// As [`Tree::fsync`].
-    pub(crate) fn commit(&self) -> Res<()> {
+    pub(crate) fn commit(&self, ahead: bool) -> Res<()> {
         let Ok(store) = self.store() else {
             return Ok(());
         };
-        let mut ordered = std::mem::take(&mut *lk(&store.flush.ordered));
-        while let Some(ino) = ordered.last() {
-            if let Some(node) = self.node(*ino)
-                && let Err(e) = self.flush_node(store, &node)
-            {
-                lk(&store.flush.ordered).append(&mut ordered);
-                return Err(e);
-            }
-            ordered.pop();
-        }
-        store.journal.sync(store.journal.last())?;
+        self.make_durable(store, store.journal.last(), ahead)?;
         self.clean_up(store);
+        if store.journal.is_long() {
+            store.flush.hurry();
+        }
         Ok(())
+    }
+
+    /// Makes the records up to `seq` durable, and before them what those that are held wait for.
+    pub(super) fn make_durable(&self, store: &Store, seq: u64, ahead: bool) -> Res<()> {
+        if store.journal.durable() >= seq {
+            return Ok(());
+        }
+        let holds: Vec<Hold> = {
+            let all = lk(&store.flush.holds);
+            all.iter().filter(|h| h.seq <= seq).copied().collect()
+        };
+        if holds.len() >= MANY {
+            store.data.syncfs()?;
+        } else {
+            for hold in &holds {
+                store.data.sync(hold.data_id, hold.named)?;
+            }
+        }
+        if !holds.is_empty() {
+            // Others may have been at the same ones: no harm.
+            lk(&store.flush.holds).retain(|h| h.seq > seq);
+        }
+        store.journal.sync(seq, ahead)
     }
 
     /// Makes everything so far durable.
@@ -291,7 +459,7 @@ impl Tree {
             lk(&store.flush.dirty).extend(dirty);
             return Err(e);
         }
-        self.commit()
+        self.commit(false)
     }
 
     fn flush_many(&self, store: &Store, dirty: &[u64]) -> Res<()> {
@@ -325,7 +493,7 @@ impl Tree {
             match result {
                 // Overtaken ones are on the list again.
                 Ok(()) => drop(self.record(node, snap)),
-                Err(_) => self.mark_dirty(node, &mut wr(&node.state)),
+                Err(_) => self.not_told(node, &mut wr(&node.state)),
             }
         }
         result
@@ -363,11 +531,25 @@ impl Tree {
     }
 }
 
-/// Where a file's content is, for the journal.
+/// Where all of a file's content is, for the journal.
 pub(super) fn extents(f: &FileBody) -> Extents {
     Extents {
         data_id: f.data_id,
         base_len: f.base_len,
+        full: true,
         blocks: f.valid.iter().collect(),
+    }
+}
+
+/// The same, what the journal knows already left out.
+pub(super) fn changes(f: &FileBody) -> Extents {
+    if f.full || !f.logged {
+        return extents(f);
+    }
+    Extents {
+        data_id: f.data_id,
+        base_len: f.base_len,
+        full: false,
+        blocks: f.changed().iter().collect(),
     }
 }

@@ -105,7 +105,7 @@ impl Tree {
         data: &[u8],
         kill: bool,
     ) -> Res<usize> {
-        self.writable()?;
+        let _gate = self.change()?;
         let end = offset.checked_add(data.len() as u64).ok_or(Errno::EFBIG)?;
         if end > SIZE_MAX {
             return Err(Errno::EFBIG);
@@ -124,6 +124,7 @@ impl Tree {
         }
         let (first, last) = (offset / BLOCK, end.div_ceil(BLOCK));
         let added = self.reserve(f, first, last)?;
+        f.written.insert(first, last);
         let done = self.put_blocks(&node, f, offset, data);
         if let Err(e) = done {
             // A part may be there: what a later write finds below `phys` it clears first.
@@ -131,7 +132,7 @@ impl Tree {
             self.unreserve(added);
             return Err(e);
         }
-        f.valid.insert(first, last);
+        f.grown |= f.valid.insert(first, last) > 0 || end > size;
         f.phys = f.phys.max(end);
         if f.stale.is_some() && end >= size.next_multiple_of(BLOCK) {
             f.stale = None;
@@ -187,11 +188,14 @@ impl Tree {
                 return Err(e);
             }
             f.valid.insert(at / BLOCK, end.div_ceil(BLOCK));
+            f.written.insert(at / BLOCK, end.div_ceil(BLOCK));
             f.phys = f.phys.max(end);
             at = end;
         }
         f.live = false;
         f.base_len = 0;
+        f.grown = true;
+        f.full = true;
         state.meta.size = at;
         self.mark_dirty(node, state);
         Ok(())
@@ -237,6 +241,7 @@ impl Tree {
         let old = state.meta.size;
         let f = file_mut(state)?;
         f.generation += 1;
+        f.seq = seq;
         if size == 0 {
             self.drop_blocks(f);
             f.base_len = 0;
@@ -271,7 +276,7 @@ impl Tree {
         len: u64,
         mode: u32,
     ) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         match mode & !KEEP_SIZE {
             0 | ZERO_RANGE => {}
             PUNCH_HOLE if mode & KEEP_SIZE != 0 => {}
@@ -298,13 +303,15 @@ impl Tree {
         if mode & PUNCH_HOLE == 0 {
             self.preallocate(&node, &mut state, offset, end)?;
             if mode & KEEP_SIZE == 0 && end > size {
-                self.log(&Record::Size {
+                let seq = self.log(&Record::Size {
                     ino,
                     size: end,
                     time,
                 });
                 state.meta.size = end;
-                file_mut(&mut state)?.generation += 1;
+                let f = file_mut(&mut state)?;
+                f.generation += 1;
+                f.seq = seq;
             }
         }
         state.meta.touch(time);
@@ -344,7 +351,9 @@ impl Tree {
         if low_end > first {
             self.reserve(f, first, low_end)?;
             f.valid.insert(first, low_end);
+            f.written.insert(first, low_end);
         }
+        f.full = true;
         let gone = f.valid.remove(low_end.max(first), last);
         self.unreserve(gone);
         Ok(())
@@ -360,6 +369,8 @@ impl Tree {
             return Ok(());
         }
         let added = self.reserve(f, block, block + 1)?;
+        f.written.insert(block, block + 1);
+        f.grown = true;
         let zeros = [0u8; BLOCK as usize];
         let put = self.put_blocks(node, f, from, &zeros[..(to - from) as usize]);
         if put.is_err() {
@@ -387,6 +398,8 @@ impl Tree {
                 match file.and_then(|file| fallocate(&*file, flags, at as i64, len as i64)) {
                     Ok(()) => {
                         f.valid.insert(block, until);
+                        f.written.insert(block, until);
+                        f.grown = true;
                         f.phys = f.phys.max(at + len);
                     }
                     Err(e) => {

@@ -10,7 +10,8 @@
 //!
 //! # Locks
 //!
-//! One `RwLock` per node. Order: directories (two of them by number), then what they name (two by
+//! The gate ([`fold`]) is read by every change before anything else. One `RwLock` per node. Order:
+//! a file's `flushing` lock (before the gate), then the gate, then directories (two of them by number), then what they name (two by
 //! number). The kernel holds its own locks on the directories of a change, so two changes that
 //! would need each other's nodes in another order never meet. Below nodes: the map's shards, the
 //! journal's buffer, the lists of dirty and doomed files: each held for a few instructions, none
@@ -29,9 +30,13 @@ mod dir;
 mod durability;
 mod extent;
 mod flush;
+mod fold;
+#[cfg(test)]
+mod folding;
 mod io;
 mod node;
 mod open;
+mod redo;
 mod remove;
 mod rename;
 mod replay;
@@ -50,7 +55,7 @@ use flush::Flush;
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 const SHARDS: usize = 64;
 
@@ -75,6 +80,8 @@ pub(crate) struct Tree {
     blocks: AtomicU64,
     /// Nodes that are new, not changed lower inodes.
     created: AtomicU64,
+    /// Read by every change, from its check to its end; written while a fold encodes the tree.
+    gate: RwLock<()>,
 }
 
 /// What an upper holds.
@@ -105,6 +112,7 @@ impl Tree {
     fn log(&self, record: &Record<'_>) -> u64 {
         match &self.store {
             Some(s) => {
+                debug_assert!(self.gate.try_write().is_err(), "a change without the gate");
                 let seq = s.journal.append(record);
                 s.flush.wake();
                 seq
@@ -277,6 +285,12 @@ impl Tree {
     /// Whether changes are possible at all.
     pub(crate) fn writable(&self) -> Res<()> {
         self.store().map(|_| ())
+    }
+
+    /// Every change begins with this, and keeps it to its end. Not to be had twice by one thread.
+    fn change(&self) -> Res<RwLockReadGuard<'_, ()>> {
+        self.writable()?;
+        Ok(rd(&self.gate))
     }
 
     /// blocks, free, available, files, free files of the file system, in 4 KiB blocks.

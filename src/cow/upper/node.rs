@@ -64,6 +64,22 @@ pub(crate) struct FileBody {
     pub dirty: bool,
     /// A record in the journal names `data_id`.
     pub logged: bool,
+    /// The data file's name is durable.
+    pub named: bool,
+    /// Blocks of the data file that changed since the last record (those among `valid` count).
+    pub written: Ranges,
+    /// Taken from `written` by a flush under way.
+    pub inflight: Ranges,
+    /// The next record has to list every block.
+    pub full: bool,
+    /// The size grew or blocks came since the last record.
+    pub grown: bool,
+    /// Number of the last record about size or content.
+    pub seq: u64,
+    /// The last record with redo, while none without came after it; 0 for none.
+    pub redo: u64,
+    /// How many of those in a row.
+    pub redos: u32,
     /// Counts changes other than plain writes; a flush that was overtaken starts again.
     pub generation: u64,
 }
@@ -130,6 +146,45 @@ impl DirBody {
         } else {
             self.clear(name);
         }
+    }
+}
+
+impl FileBody {
+    /// What the next record has to tell of: blocks that changed since the last one.
+    pub(crate) fn changed(&self) -> Ranges {
+        let mut out = Ranges::default();
+        for (s, e) in self.written.iter().chain(self.inflight.iter()) {
+            let mut at = s;
+            while at < e {
+                let (inside, until) = self.valid.run(at);
+                if inside {
+                    out.insert(at, until.min(e));
+                }
+                at = until;
+            }
+        }
+        out
+    }
+
+    /// A flush under way came to nothing.
+    pub(crate) fn give_back(&mut self) {
+        for (s, e) in std::mem::take(&mut self.inflight).iter() {
+            self.written.insert(s, e);
+        }
+        self.grown = true;
+    }
+
+    /// The record numbered `seq` tells of all that changed.
+    pub(crate) fn told(&mut self, seq: u64) {
+        self.written = Ranges::default();
+        self.inflight = Ranges::default();
+        self.full = false;
+        self.grown = false;
+        self.dirty = false;
+        self.logged |= self.data_id != 0;
+        self.seq = seq;
+        // A flush under way has an older state to tell of.
+        self.generation += 1;
     }
 }
 

@@ -25,7 +25,7 @@ impl Tree {
     }
 
     fn remove(&self, parent: u64, name: &[u8], want_dir: bool) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         match check_name(name) {
             Err(Errno::EEXIST) if name == b"." => return Err(Errno::EINVAL),
             Err(Errno::EEXIST) => return Err(Errno::ENOTEMPTY),

@@ -3,7 +3,7 @@
 use super::super::journal::Record;
 use super::super::meta::{Caller, Res, S_IFCHR, Time, check_name, wr};
 use super::create::{New, grow_links, live_dir, shrink_links};
-use super::node::{Body, Node, State};
+use super::node::{Node, State};
 use super::remove::unname;
 use super::{Tree, now};
 use nix::errno::Errno;
@@ -77,7 +77,7 @@ impl Tree {
         newname: &[u8],
         flags: u32,
     ) -> Res<()> {
-        self.writable()?;
+        let gate = self.change()?;
         if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0
             || (flags & EXCHANGE != 0 && flags & (NOREPLACE | WHITEOUT) != 0)
         {
@@ -118,9 +118,9 @@ impl Tree {
         }
         let time = now();
         let names = Names { name, newname };
-        if flags & EXCHANGE == 0 {
-            // Before the record: a commit in between must not write one without the other.
-            self.keep_order(&moved, &mut m, t.is_some());
+        if flags & EXCHANGE == 0 && t.is_some() {
+            // Programs rely on that order without asking for it.
+            self.content_first(&moved, &mut m, false);
         }
         let seq = self.log(&Record::Rename {
             parent,
@@ -142,6 +142,7 @@ impl Tree {
         }
         if flags & WHITEOUT != 0 {
             drop(dirs);
+            drop(gate);
             let new = New {
                 mode: S_IFCHR,
                 ..New::default()
@@ -158,16 +159,6 @@ impl Tree {
             (false, true) => Err(Errno::EISDIR),
             (true, true) if !self.is_empty(over, target)? => Err(Errno::ENOTEMPTY),
             _ => Ok(()),
-        }
-    }
-
-    /// A file whose content is not durable replaces another: its content goes to disk no later
-    /// than the rename (programs rely on that order without asking for it).
-    fn keep_order(&self, node: &Arc<Node>, state: &mut State, replaces: bool) {
-        if let (true, Body::File(f), Ok(store)) = (replaces, &state.body, self.store())
-            && f.dirty
-        {
-            store.flush.with_next_sync(node.ino);
         }
     }
 

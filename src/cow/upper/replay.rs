@@ -6,13 +6,24 @@ use super::super::meta::{BLOCK, Meta, Res, wr};
 use super::super::ranges::Ranges;
 use super::Tree;
 use super::node::{Body, FileBody, State, Xattrs};
+use super::redo::Collected;
 use super::rename::{EXCHANGE, Names, Pair, lock_children};
 use nix::errno::Errno;
 
 impl Tree {
-    /// Applies one record. Only before the tree has an upper and other threads.
-    pub(super) fn replay(&self, record: Record<'_>) -> Res<()> {
+    /// Applies one record. Only before the tree has an upper and other threads. Content that comes
+    /// with it goes to `redo`.
+    pub(super) fn replay(&self, seq: u64, record: Record<'_>, redo: &mut Collected) -> Res<()> {
         match record {
+            Record::Data { .. } => self.replay_data(seq, &record, redo),
+            Record::Size { ino, size, time } => {
+                let node = self.promote(ino)?;
+                let mut state = wr(&node.state);
+                if let Body::File(f) = &state.body {
+                    redo.cut(f.data_id, size);
+                }
+                self.apply_size(&node, &mut state, size, time, 0)
+            }
             Record::Create {
                 parent,
                 ino,
@@ -103,6 +114,45 @@ impl Tree {
         }
     }
 
+    fn replay_data(&self, seq: u64, record: &Record<'_>, kept: &mut Collected) -> Res<()> {
+        let Record::Data {
+            ino,
+            size,
+            mtime,
+            ctime,
+            extents,
+            redo,
+        } = record
+        else {
+            return Err(Errno::EINVAL);
+        };
+        let node = self.promote(*ino)?;
+        let mut state = wr(&node.state);
+        let Body::File(f) = &mut state.body else {
+            return Err(Errno::EINVAL);
+        };
+        let fresh = f.data_id != extents.data_id;
+        restore(f, extents, *size)?;
+        match redo {
+            None => {
+                kept.void(extents.data_id);
+                f.redo = 0;
+            }
+            Some(pieces) => {
+                kept.add(extents.data_id, fresh, pieces);
+                if extents.full {
+                    kept.retain(extents.data_id, &f.valid);
+                }
+                f.redo = seq;
+            }
+        }
+        let m = &mut state.meta;
+        m.size = *size;
+        m.mtime = *mtime;
+        m.ctime = m.ctime.max(*ctime);
+        Ok(())
+    }
+
     fn replay_inode(&self, record: &Record<'_>) -> Res<()> {
         match record {
             Record::Attr {
@@ -129,30 +179,6 @@ impl Tree {
                 let node = self.promote(*ino)?;
                 self.apply_xattr(*ino, &mut wr(&node.state), name, *value, *mode, *ctime)
             }
-            Record::Size { ino, size, time } => {
-                let node = self.promote(*ino)?;
-                self.apply_size(&node, &mut wr(&node.state), *size, *time, 0)
-            }
-            Record::Data {
-                ino,
-                size,
-                mtime,
-                ctime,
-                extents,
-            } => {
-                let node = self.promote(*ino)?;
-                let mut state = wr(&node.state);
-                let f = match &mut state.body {
-                    Body::File(f) => f,
-                    _ => return Err(Errno::EINVAL),
-                };
-                restore(f, extents, *size);
-                let m = &mut state.meta;
-                m.size = *size;
-                m.mtime = *mtime;
-                m.ctime = m.ctime.max(*ctime);
-                Ok(())
-            }
             Record::Bind { ino, path } => {
                 let host = self.low.as_host().ok_or(Errno::EINVAL)?;
                 host.rebind(*ino, path);
@@ -173,7 +199,7 @@ impl Tree {
                 xattrs,
                 extents,
             } => {
-                let state = self.restored(base, meta, parent, target, xattrs.as_ref(), &extents);
+                let state = self.restored(base, meta, parent, target, xattrs.as_ref(), &extents)?;
                 self.low.reserve(ino + 1);
                 self.insert(ino, state);
                 Ok(())
@@ -209,7 +235,7 @@ impl Tree {
         target: &[u8],
         xattrs: Option<&super::super::journal::record::XattrList<'_>>,
         extents: &Extents,
-    ) -> State {
+    ) -> Res<State> {
         let mut state = if base {
             let live = self.low.is_live() && extents.data_id == 0 && extents.base_len > 0;
             State::over_lower(meta, parent, live)
@@ -219,25 +245,31 @@ impl Tree {
         state.xattrs = xattrs.map(owned);
         if let Body::File(f) = &mut state.body {
             let live = f.live;
-            restore(f, extents, meta.size);
+            restore(f, extents, meta.size)?;
             f.live = live;
         }
-        state
+        Ok(state)
     }
 }
 
-fn restore(f: &mut FileBody, x: &Extents, size: u64) {
+fn restore(f: &mut FileBody, x: &Extents, size: u64) -> Res<()> {
+    if x.full {
+        f.valid = Ranges::default();
+    } else if f.data_id != x.data_id {
+        return Err(Errno::EINVAL);
+    }
     f.data_id = x.data_id;
     f.base_len = x.base_len;
     f.live = false;
-    f.valid = Ranges::default();
     for (s, e) in &x.blocks {
         f.valid.insert(*s, *e);
     }
     f.logged = x.data_id != 0;
+    f.named = f.logged;
     // The data file may be longer than what the journal knows of: see when it is opened.
     f.phys = u64::MAX;
     f.stale = (!size.is_multiple_of(BLOCK)).then_some(0);
+    Ok(())
 }
 
 fn owned(list: &super::super::journal::record::XattrList<'_>) -> Xattrs {

@@ -105,6 +105,7 @@ impl Tree {
             let (uid, gid) = owner(value).ok_or(Errno::EINVAL)?;
             return self.chown_true(who, ino, uid, gid);
         }
+        let _gate = self.change()?;
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Errno::ERANGE);
         }
@@ -144,7 +145,7 @@ impl Tree {
     /// # Errors
     /// `EROFS`, and as [`Tree::getxattr`].
     pub(crate) fn removexattr(&self, ino: u64, name: &[u8]) -> Res<()> {
-        self.writable()?;
+        let _gate = self.change()?;
         check_name(name)?;
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);

@@ -1,0 +1,129 @@
+//! Folding the journal into the shortest one with the same meaning, while the tree is in use.
+//!
+//! Every change holds the *gate* for reading from its check to its end, so between append and apply
+//! too. A fold takes it for writing only while it encodes all nodes into memory: that is the state
+//! as of the last record. It says of every file what is in its data file now, logged or not; so
+//! before the image may take the journal's place everything in the data directory is synced, and
+//! data files it names are not deleted before a record says so durably. A flush that was under way
+//! has an older state to tell of and starts again. What comes behind the image is the journal's
+//! own business ([`super::super::journal`]).
+
+use super::super::journal::Record;
+use super::super::journal::Step;
+use super::super::journal::file::Watch;
+use super::super::meta::{Res, lk, rd, wr};
+use super::flush::extents;
+use super::node::{Body, Node};
+use super::{Store, Tree};
+use std::sync::Arc;
+
+impl Tree {
+    /// Every node, in the order of numbers.
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        let mut all: Vec<Arc<Node>> = self
+            .shards
+            .iter()
+            .flat_map(|s| rd(s).values().cloned().collect::<Vec<_>>())
+            .collect();
+        all.sort_by_key(|n| n.ino);
+        all
+    }
+
+    /// Folds the journal if it has grown enough.
+    ///
+    /// # Errors
+    /// As [`Tree::fold`]; it is not tried again soon then.
+    pub(super) fn fold_if_long(&self) -> Res<()> {
+        let store = self.store()?;
+        if !store.journal.is_long() {
+            return Ok(());
+        }
+        self.fold(&mut |_| Ok(()))
+            .inspect_err(|_| store.journal.put_off())
+    }
+
+    /// Replaces the journal by its image.
+    ///
+    /// # Errors
+    /// What the host answers (`ENOSPC` …): the old journal stays in use.
+    pub(crate) fn fold(&self, watch: Watch<'_>) -> Res<()> {
+        let store = self.store()?;
+        let _alone = lk(&store.flush.folding);
+        let (image, last) = {
+            let _gate = wr(&self.gate);
+            let nodes = self.nodes();
+            for node in &nodes {
+                if let Body::File(f) = &mut wr(&node.state).body {
+                    f.logged |= f.data_id != 0;
+                    f.generation += 1;
+                }
+            }
+            let image = store.journal.image(|put| self.put_all(store, &nodes, put));
+            (image, store.journal.last())
+        };
+        watch(Step::Encoded)?;
+        store.data.syncfs()?;
+        lk(&store.flush.holds).retain(|hold| hold.seq > last);
+        store.journal.sync(last, false)?;
+        watch(Step::Settled)?;
+        store.journal.adopt(image, watch)
+    }
+
+    fn put_all(&self, store: &Store, nodes: &[Arc<Node>], put: &mut dyn FnMut(&Record<'_>)) {
+        put(&Record::Next {
+            ino: self.low.next(),
+            data_id: store.data.next(),
+        });
+        if let Some(host) = self.low.as_host() {
+            for (ino, path) in host.bindings() {
+                put(&Record::Bind { ino, path: &path });
+            }
+        }
+        for node in nodes {
+            self.put_node(node, put);
+        }
+        for node in nodes {
+            put_entries(node, put);
+        }
+    }
+
+    fn put_node(&self, node: &Node, put: &mut dyn FnMut(&Record<'_>)) {
+        let state = rd(&node.state);
+        let (target, x) = match &state.body {
+            Body::Link(target) => (&**target, Default::default()),
+            Body::File(f) => (&b""[..], extents(f)),
+            _ => (&b""[..], Default::default()),
+        };
+        put(&Record::Node {
+            ino: node.ino,
+            parent: state.parent,
+            base: self.low.contains_number(node.ino),
+            meta: state.meta,
+            target,
+            xattrs: state
+                .xattrs
+                .as_ref()
+                .map(|map| map.iter().map(|(n, v)| (&**n, &**v)).collect()),
+            extents: x,
+        });
+    }
+}
+
+fn put_entries(node: &Node, put: &mut dyn FnMut(&Record<'_>)) {
+    let state = rd(&node.state);
+    let Some(dir) = state.dir() else { return };
+    let entry = |name, ino, kind| Record::Entry {
+        parent: node.ino,
+        ino,
+        kind,
+        name,
+    };
+    for (name, slot) in dir.names.iter().filter(|(_, s)| s.ino == 0) {
+        put(&entry(name, 0, slot.kind));
+    }
+    for name in dir.order.values() {
+        if let Some(slot) = dir.names.get(name) {
+            put(&entry(name, slot.ino, slot.kind));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Redo: content of data files that is in the journal and need not be in them yet.
+//!
+//! # Theory
+//!
+//! An fsync of little content appends the bytes of every block written since the file's last record
+//! to the journal, in that record, and syncs the journal alone: one flush, whatever the data file
+//! and its directory are like on disk. What holds at every record of a file: each of its blocks is
+//! durable in the data file and was not written since, or it is in the journal's redo behind the
+//! last record without redo. So replay collects redo by data file, and
+//!
+//! - a record without redo voids what was collected: its data file was synced before it became
+//!   durable, with everything that was redone in it or overwrote that;
+//! - a later redo of a block replaces the earlier;
+//! - a truncation cuts it, also inside a block: what lay behind the cut must not come back when the
+//!   file grows again (the live tree clears it in the data file, and counts that block as written);
+//! - a record that lists all blocks keeps the redo of these only (others were punched);
+//! - a file that got new content from nothing has a new data file, with another number; data files
+//!   that no inode refers to in the end are deleted with their redo.
+//!
+//! What is left is written to the data files, synced with their names, and only then is the tree
+//! served. The journal is not touched: killed in the middle, the next open does all of it again. A
+//! data file that never was synced may be missing altogether and is made; one that was, and is
+//! missing, is damage: reading the file is an error.
+//!
+//! Writes after a redo that were not synced may be undone by it after a kill: blocks then have the
+//! bytes of the last fsync, as after a power cut.
+//!
+//! An fdatasync that syncs the data file alone (see [`super::flush`]) would be undone by redo of
+//! that file which is still in force. It is then redone itself; after a few of them in a row the
+//! data file is synced and a record without redo written instead. A fold syncs all content and has
+//! no redo in its image.
+
+use super::super::journal::Record;
+use super::super::journal::record::Piece;
+use super::super::meta::{BLOCK, Res};
+use super::super::ranges::Ranges;
+use super::data::{DataDir, read_padded, write_all};
+use super::flush::{MANY, changes};
+use super::node::{Body, Node, State};
+use super::{Tree, io_errno};
+use crate::error::Result;
+use anyhow::Context;
+use nix::errno::Errno;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Most blocks that a record carries.
+const BLOCKS: u64 = 16;
+/// So many records with redo in a row of a file that is only overwritten are enough.
+const ROW: u32 = 8;
+
+impl Tree {
+    /// Appends the record of a locked file's content with all that changed of it; false if that is
+    /// too much. The caller holds the gate.
+    pub(super) fn log_redo(&self, node: &Node, state: &mut State) -> Res<bool> {
+        let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
+        let Body::File(f) = &mut state.body else {
+            return Ok(true);
+        };
+        let todo = f.changed();
+        let overwritten = f.logged && !f.grown && !f.full;
+        if todo.blocks() > BLOCKS || (overwritten && f.redos >= ROW) {
+            return Ok(false);
+        }
+        let mut redo: Vec<Piece<'_>> = Vec::new();
+        for (start, end) in todo.iter() {
+            let from = start * BLOCK;
+            let mut to = end * BLOCK;
+            if size > to - BLOCK && size < to {
+                // Behind the file's end in its last block there may be anything.
+                to = size;
+            }
+            let mut bytes = vec![0; (to - from) as usize];
+            read_padded(&*self.data_file(node, f)?, &mut bytes, from)?;
+            redo.push((from, bytes.into()));
+        }
+        let seq = self.log(&Record::Data {
+            ino: node.ino,
+            size,
+            mtime,
+            ctime,
+            extents: changes(f),
+            redo: Some(redo),
+        });
+        f.told(seq);
+        if f.data_id != 0 {
+            f.redo = seq;
+            f.redos += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// Redo of one data file.
+struct Kept {
+    /// The file was never synced: it may be missing.
+    fresh: bool,
+    /// By block; a piece may end inside it.
+    blocks: BTreeMap<u64, Vec<u8>>,
+}
+
+/// What replay found so far, by data file.
+#[derive(Default)]
+pub(super) struct Collected(HashMap<u64, Kept>);
+
+impl Collected {
+    /// `fresh`: no record before spoke of the data file.
+    pub(super) fn add(&mut self, id: u64, fresh: bool, pieces: &[Piece<'_>]) {
+        let kept = self.0.entry(id).or_insert_with(|| Kept {
+            fresh,
+            blocks: BTreeMap::new(),
+        });
+        for (at, bytes) in pieces {
+            for (block, part) in (at / BLOCK..).zip(bytes.chunks(BLOCK as usize)) {
+                kept.blocks.insert(block, part.to_vec());
+            }
+        }
+    }
+
+    /// The data file was synced.
+    pub(super) fn void(&mut self, id: u64) {
+        self.0.remove(&id);
+    }
+
+    /// Only these blocks are left of the file.
+    pub(super) fn retain(&mut self, id: u64, valid: &Ranges) {
+        if let Some(kept) = self.0.get_mut(&id) {
+            kept.blocks.retain(|block, _| valid.contains(*block));
+        }
+    }
+
+    /// The file was truncated.
+    pub(super) fn cut(&mut self, id: u64, size: u64) {
+        if let Some(kept) = self.0.get_mut(&id) {
+            let mut behind = kept.blocks.split_off(&(size / BLOCK));
+            if let Some(mut bytes) = behind.remove(&(size / BLOCK)) {
+                bytes.truncate((size % BLOCK) as usize);
+                if !bytes.is_empty() {
+                    kept.blocks.insert(size / BLOCK, bytes);
+                }
+            }
+        }
+    }
+
+    /// Brings the data files among `keep` up to date, durably.
+    ///
+    /// # Errors
+    /// What the host answers: nothing is lost, the next open tries again.
+    pub(super) fn put(self, data: &DataDir, keep: &HashSet<u64>) -> Result<()> {
+        let mut files = Vec::new();
+        for (id, kept) in self.0 {
+            if !keep.contains(&id) {
+                continue;
+            }
+            let mut file = data.file(id, false);
+            if kept.fresh && matches!(file, Err(Errno::ENOENT)) {
+                file = data.file(id, true);
+            }
+            let file = match file {
+                Err(Errno::ENOENT) => {
+                    log::warn!("the upper's data file {id:x} is missing");
+                    continue;
+                }
+                other => other.with_context(|| format!("opening data file {id:x}"))?,
+            };
+            let what = || format!("bringing data file {id:x} up to date");
+            for (block, bytes) in &kept.blocks {
+                write_all(&file, bytes, block * BLOCK).with_context(what)?;
+            }
+            // Descriptors may be few: where there are many files, none is kept.
+            if files.len() <= MANY {
+                files.push((id, file));
+            }
+        }
+        if files.len() > MANY {
+            data.syncfs().context("syncing data files")?;
+            return Ok(());
+        }
+        for (id, file) in files {
+            file.sync_data()
+                .map_err(|e| io_errno(&e))
+                .and_then(|()| data.sync_names(id))
+                .with_context(|| format!("syncing data file {id:x}"))?;
+        }
+        Ok(())
+    }
+}
