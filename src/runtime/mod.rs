@@ -46,7 +46,8 @@ use idmap::Mapping;
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// Init mounts FUSE inside its user namespace and hands the descriptor back.
+    /// Init mounts FUSE inside its user namespace and hands the descriptor back. The container's root
+    /// is the directory [`ROOT_ENTRY`](crate::sys::fuse::ROOT_ENTRY) of what is served there.
     Fuse,
     /// A prepared root file system directory.
     Path(PathBuf),

@@ -9,6 +9,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+/// The one name in the root directory of a FUSE connection: the directory that the file system's root is.
+/// `cow` serves it, whoever mounts shows it as `/`; why is told in `cow::mount`.
+pub const ROOT_ENTRY: &str = "root";
+
 mod ioctl {
     // FUSE_DEV_IOC_CLONE, <linux/fuse.h>.
     nix::ioctl_read!(fuse_dev_ioc_clone, 229, 0, u32);

@@ -107,7 +107,9 @@ impl Mounted {
             std::fs::read_to_string("/proc/self/mountinfo")
                 .unwrap()
                 .lines()
-                .any(|l| l.contains(point.to_str().unwrap()) && l.contains("fuse.rless"))
+                .any(|l| {
+                    l.contains(&format!(" /root {} ", point.display())) && l.contains("fuse.rless")
+                })
         });
     }
 

@@ -194,3 +194,23 @@ fn keep_id_keeps_the_callers_ids() {
     ];
     assert_eq!(sandbox.rless(run).ok(), "123\n456\n");
 }
+
+/// Whoever does not own a directory needs its access list, which the kernel asks for once: the root too.
+#[test]
+fn the_access_list_of_the_root_is_asked_for_once() {
+    let world = world!();
+    let mut sandbox = Sandbox::shared(world);
+    let stats = sandbox.dir.join("fuse-stats");
+    sandbox.set("RLESS_FUSE_STATS", &stats);
+    let script =
+        "i=0; while [ $i -lt 200 ]; do [ -r /etc/alpine-release ] || exit 1; i=$((i+1)); done";
+    let run = ["run", "--rm", "--network", "none", "--userns", "keep-id"];
+    sandbox.rless(run).args(["alpine", "sh", "-c", script]).ok();
+    let text = std::fs::read_to_string(&stats).unwrap();
+    let count = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name));
+        line.map_or(0, |n| n.trim().parse::<u32>().unwrap())
+    };
+    assert!(count("LOOKUP ") > 0, "no counters in {text}");
+    assert!(count("GETXATTR ") < 40, "{text}");
+}

@@ -1,6 +1,6 @@
 //! Requests about attributes, and forgetting.
 
-use super::wire::{put_attr, put32, put64};
+use super::wire::{self, put_attr, put32, put64};
 use super::{Answer, Request, Server};
 use crate::cow::meta::{NAME_MAX, Res, Time};
 use crate::cow::upper::{SetAttr, Stamp};
@@ -35,12 +35,12 @@ impl Server {
             let (Ok(node), Ok(n)) = (r.args.u64(), r.args.u64()) else {
                 break;
             };
-            self.tree.forget(node, n);
+            self.tree.forget(wire::swap_root(node), n);
         }
         Ok(Answer::Silent)
     }
 
-    fn attr(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
+    pub(super) fn attr(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
         let (meta, sectors) = self.tree.getattr(ino)?;
         put64(out, self.ttl);
         put64(out, 0);

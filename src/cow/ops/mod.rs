@@ -17,8 +17,10 @@ mod files;
 mod names;
 mod wire;
 
+use super::index::Index;
 use super::meta::{Caller, Res};
 use super::upper::{HostDirs, Tree};
+use crate::sys::fuse::ROOT_ENTRY;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io::{IoSlice, Write};
@@ -132,6 +134,9 @@ impl Server {
         out: &mut Vec<u8>,
         data: &mut Vec<u8>,
     ) -> Res<Answer> {
+        if r.node == wire::OUTER {
+            return self.outer(r, out);
+        }
         match r.op {
             op::LOOKUP => self.lookup(r, out),
             op::FORGET => self.forget(r),
@@ -172,6 +177,24 @@ impl Server {
             _ => Err(Errno::ENOSYS),
         }
     }
+
+    /// The connection's own root: a directory with one name, which no mount shows ([`super::mount`]).
+    /// Never ENOSYS, which would turn a request off for all inodes.
+    fn outer(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        match r.op {
+            op::LOOKUP if r.args.name()? == ROOT_ENTRY.as_bytes() => self.entry(Index::ROOT, out),
+            op::LOOKUP => Err(Errno::ENOENT),
+            op::GETATTR => self.attr(Index::ROOT, out),
+            op::GETXATTR => Err(Errno::ENODATA),
+            op::STATFS => self.statfs(out),
+            op::SYNCFS => {
+                r.node = Index::ROOT;
+                self.fsyncdir(r)
+            }
+            op::FORGET => Ok(Answer::Silent),
+            _ => Err(Errno::EACCES),
+        }
+    }
 }
 
 fn decode(bytes: &[u8]) -> Option<Request<'_>> {
@@ -182,7 +205,7 @@ fn decode(bytes: &[u8]) -> Option<Request<'_>> {
     }
     let op = args.u32().ok()?;
     let unique = args.u64().ok()?;
-    let node = args.u64().ok()?;
+    let node = wire::swap_root(args.u64().ok()?);
     let who = Caller {
         uid: args.u32().ok()?,
         gid: args.u32().ok()?,

@@ -1,6 +1,6 @@
 //! Requests about names.
 
-use super::wire::{DIRENT, ENTRY, put_dirent, put_entry, put32, put64};
+use super::wire::{self, DIRENT, ENTRY, put_dirent, put_entry, put32, put64};
 use super::{Answer, Request, Server};
 use crate::cow::meta::{Meta, NAME_MAX, Res, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::cow::upper::{Dirent, New};
@@ -15,7 +15,7 @@ const TARGET_MAX: usize = 4095;
 
 impl Server {
     /// Answers with an inode, which the kernel then refers to.
-    fn entry(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
+    pub(super) fn entry(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
         let (meta, sectors) = self.tree.getattr(ino)?;
         self.tree.refer(ino);
         put_entry(out, ino, &meta, sectors, self.ttl);
@@ -106,7 +106,7 @@ impl Server {
     }
 
     pub(super) fn link(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
-        let ino = r.args.u64()?;
+        let ino = wire::swap_root(r.args.u64()?);
         let name = r.args.name()?;
         self.tree.link(ino, r.node, name)?;
         self.entry(ino, out)
@@ -123,7 +123,7 @@ impl Server {
     }
 
     pub(super) fn rename(&self, r: &mut Request<'_>, with_flags: bool) -> Res<Answer> {
-        let newdir = r.args.u64()?;
+        let newdir = wire::swap_root(r.args.u64()?);
         let mut flags = 0;
         if with_flags {
             flags = r.args.u32()?;

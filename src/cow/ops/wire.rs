@@ -1,5 +1,6 @@
 //! The kernel's structures, from `<linux/fuse.h>`: readers and writers of native-endian fields.
 
+use crate::cow::index::Index;
 use crate::cow::meta::{BLOCK, Meta, Res, Time};
 use nix::errno::Errno;
 
@@ -161,6 +162,19 @@ pub(super) fn seal_for(head: &mut [u8], body: usize, error: i32, unique: u64) {
     head[8..16].copy_from_slice(&unique.to_ne_bytes());
 }
 
+/// In the tree's numbering the root directory of the connection, which is no part of the tree.
+pub(super) const OUTER: u64 = u64::MAX;
+
+/// The inode of a node number, or the node number of an inode: the connection's own root has number 1
+/// by the protocol, so the tree's root, inode 1, gets another.
+pub(super) fn swap_root(number: u64) -> u64 {
+    match number {
+        Index::ROOT => OUTER,
+        OUTER => Index::ROOT,
+        other => other,
+    }
+}
+
 pub(super) fn put32(out: &mut Vec<u8>, v: u32) {
     out.extend_from_slice(&v.to_ne_bytes());
 }
@@ -187,7 +201,7 @@ pub(super) fn put_attr(out: &mut Vec<u8>, ino: u64, m: &Meta, sectors: u64) {
 
 /// `struct fuse_entry_out`; `ino` 0 with attributes of nothing is a negative entry.
 pub(super) fn put_entry(out: &mut Vec<u8>, ino: u64, m: &Meta, sectors: u64, ttl: u64) {
-    put64(out, ino);
+    put64(out, swap_root(ino));
     put64(out, 0); // generation: numbers are never used twice
     put64(out, ttl);
     put64(out, ttl);

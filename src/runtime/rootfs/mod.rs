@@ -34,6 +34,7 @@ use super::idmap::Mapping;
 use super::namespaces::{self, Namespaces};
 use super::{Plan, Root};
 use crate::error::{Result, ResultExt, failed};
+use crate::sys::fuse::ROOT_ENTRY;
 use crate::sys::mount::{self as api, Context as Fs, MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY};
 use mounts::Parsed;
 use tree::{Kind, Tree};
@@ -149,9 +150,10 @@ pub(super) fn build(
 ) -> Result<Built> {
     let root = match site.plan.root {
         Root::Fuse => {
-            let root = mount_fuse(&sources.root, site.owner)?;
-            attach_root(&root)?;
+            let outer = mount_fuse(&sources.root, site.owner)?;
             fuse(sources.root)?;
+            let root = served_root(&outer)?;
+            attach_root(&root)?;
             root
         }
         Root::Path(_) => {
@@ -211,6 +213,20 @@ fn mount_fuse(fuse: &OwnedFd, owner: (u32, u32)) -> Result<OwnedFd> {
         failed("mounting the root file system (fuse)")
             .hint("FUSE in user namespaces needs Linux 4.18 and the fuse module")
     })
+}
+
+/// The directory of a served connection that is the root file system, as a mount of its own.
+fn served_root(outer: &OwnedFd) -> Result<OwnedFd> {
+    let clone = || api::clone_tree(outer, Path::new(ROOT_ENTRY), false);
+    let root = match clone() {
+        // Before Linux 6.15 only what is attached can be cloned. It goes with the host's root.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            attach_root(outer)?;
+            clone()
+        }
+        other => other,
+    };
+    root.context("opening the root file system's root")
 }
 
 /// Puts the new root upon `/`, where pivot_root wants it; our own root directory remains the one below.
