@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// (`unshare --user --map-auto --map-root-user --mount`). Serves in the foreground until the
 /// mount is gone (umount); then everything is on disk.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["index", "lower"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["index", "lower"])), after_long_help = limits())]
 pub(crate) struct Args {
     /// Image index to mount
     #[arg(long, value_name = "FILE", requires = "packs")]
@@ -36,6 +36,19 @@ pub(crate) struct Args {
     stats: Option<PathBuf>,
     /// Where to mount
     mountpoint: PathBuf,
+}
+
+/// The manual's list of what is not as on a local file system.
+fn limits() -> String {
+    let mut text = "File system limits (of a container's root as well): what a local ext4 would answer otherwise, \
+                    or what a program may miss.\n"
+        .to_owned();
+    for (_, limit) in crate::cow::LIMITS {
+        text.push_str("\n- ");
+        text.push_str(limit);
+        text.push('\n');
+    }
+    text
 }
 
 fn owner(text: &str) -> Result<(u32, u32), String> {

@@ -20,15 +20,7 @@
 //! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
 //!
-//! # Where POSIX as on a local ext4 is not had
-//!
-//! - `sync(2)` and `syncfs(2)` are not sent to a FUSE server of a user namespace: everything is
-//!   written back some seconds after it happened, and at the container's end.
-//! - Access times do not change by reading (as with `noatime`).
-//! - No birth time; no `FICLONE`; no chattr flags; no real devices (the kernel's rule).
-//! - `fallocate` reserves no space for the part of a file that is still the image's; collapsing
-//!   and inserting ranges is `EOPNOTSUPP`.
-//! - The size limit is counted in whole 4 KiB blocks of content.
+//! Where POSIX as on a local ext4 is not had is in [`LIMITS`], which the manual shows and whose every item has a test.
 
 pub mod index;
 pub mod merge;
@@ -56,6 +48,63 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use upper::Tree;
+
+/// Where a local ext4 in the same user namespace would answer otherwise, or where programs may expect
+/// more: a name, under which `tests/it/cow/posix.py` has the check (`limit_NAME`), and what the manual says.
+pub const LIMITS: &[(&str, &str)] = &[
+    (
+        "sync",
+        "sync(2) and syncfs(2) return before anything is on disk: the kernel does not pass them on to a file system \
+         of a user namespace. fsync(2) and fdatasync(2) are exact. Everything else is written back some seconds after \
+         it happened, and at the container's end.",
+    ),
+    (
+        "access_time",
+        "Reading does not change access times (as with noatime).",
+    ),
+    ("birth_time", "There is no birth time (statx(2))."),
+    (
+        "clone",
+        "FICLONE and FIDEDUPERANGE are EOPNOTSUPP, as on ext4; copy_file_range(2) copies.",
+    ),
+    (
+        "inode_flags",
+        "There are no inode flags (chattr, lsattr): ENOTTY.",
+    ),
+    (
+        "devices",
+        "Devices other than 0:0 cannot be made: EPERM, as on every file system in a user namespace.",
+    ),
+    (
+        "fallocate_modes",
+        "fallocate(2) reserves no space for the part of a file that is still the image's; collapsing and inserting \
+         ranges is EOPNOTSUPP.",
+    ),
+    (
+        "holes_of_the_image",
+        "A file of the image is data from end to end, whatever holes it was packed with: SEEK_HOLE finds its end, \
+         and all its blocks are counted.",
+    ),
+    (
+        "direct_alignment",
+        "O_DIRECT works with any alignment of memory, offset and length.",
+    ),
+    (
+        "link_max",
+        "A file may have 65,000 names, as on ext4; pathconf(_PC_LINK_MAX), which the C library answers by the type \
+         of file system, says 127.",
+    ),
+    (
+        "large_attributes",
+        "Extended attributes may be as large as the kernel allows (64 KiB a value, 64 KiB of names) where ext4 has \
+         4 KiB for all of a file's.",
+    ),
+    (
+        "security_attributes",
+        "Root inside may set any security.* attribute, which on ext4 takes the machine's root. Only \
+         security.capability has an effect.",
+    ),
+];
 
 /// What an upper lies over.
 #[derive(Debug, Clone)]

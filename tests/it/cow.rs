@@ -5,6 +5,7 @@
 //! inner one mounts with `rless mount-cow`. One seed: `RLESS_COW_SEED`; operations a seed:
 //! `RLESS_COW_OPS`.
 
+mod faults;
 mod ops;
 mod posix;
 
@@ -67,6 +68,8 @@ pub(crate) fn run_inner(name: &str, vars: &[(&str, String)]) -> Option<String> {
 /// A mounted tree and the process that serves it.
 pub(crate) struct Mounted {
     dir: PathBuf,
+    /// What is run as rless.
+    program: PathBuf,
     server: Option<Child>,
 }
 
@@ -76,19 +79,24 @@ impl Mounted {
     }
 
     pub(crate) fn start(dir: &Path) -> Mounted {
+        Mounted::served_by(dir, std::env::var_os("RLESS_BIN").unwrap().into())
+    }
+
+    /// With another program in the place of rless.
+    pub(crate) fn served_by(dir: &Path, program: PathBuf) -> Mounted {
         let mut m = Mounted {
             dir: dir.to_owned(),
+            program,
             server: None,
         };
         m.mount();
         m
     }
 
-    pub(crate) fn mount(&mut self) {
-        let point = self.point();
-        std::fs::create_dir_all(&point).unwrap();
+    /// What mounts it at `point`.
+    fn command(&self, point: &Path) -> Command {
         let lower = self.dir.join("lower");
-        let mut cmd = Command::new(std::env::var_os("RLESS_BIN").unwrap());
+        let mut cmd = Command::new(&self.program);
         cmd.arg("mount-cow");
         match lower.join("image.idx") {
             index if index.exists() => {
@@ -101,8 +109,34 @@ impl Mounted {
                 cmd.arg("--lower").arg(&lower);
             }
         }
-        cmd.arg("--upper").arg(self.dir.join("upper")).arg(&point);
-        self.server = Some(cmd.spawn().unwrap());
+        cmd.arg("--upper").arg(self.dir.join("upper")).arg(point);
+        cmd
+    }
+
+    /// Mounts what cannot be mounted: checks that it says so; returns the error text.
+    fn refused(dir: &Path) -> String {
+        let m = Mounted {
+            dir: dir.to_owned(),
+            program: std::env::var_os("RLESS_BIN").unwrap().into(),
+            server: None,
+        };
+        std::fs::create_dir_all(m.point()).unwrap();
+        let mut limited = Command::new("timeout");
+        let cmd = m.command(&m.point());
+        limited
+            .arg("20")
+            .arg(cmd.get_program())
+            .args(cmd.get_args());
+        let output = limited.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        text
+    }
+
+    pub(crate) fn mount(&mut self) {
+        let point = self.point();
+        std::fs::create_dir_all(&point).unwrap();
+        self.server = Some(self.command(&point).spawn().unwrap());
         crate::harness::wait_for("the mount", Duration::from_secs(20), || {
             std::fs::read_to_string("/proc/self/mountinfo")
                 .unwrap()

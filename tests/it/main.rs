@@ -18,6 +18,7 @@ mod messages;
 mod network;
 mod ownership;
 mod pty;
+mod refused;
 mod registries;
 mod run;
 mod rungs;

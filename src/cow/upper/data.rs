@@ -159,7 +159,12 @@ impl DataDir {
             &place(id)[..2],
             OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
             Mode::empty(),
-        )?;
+        );
+        let sub = match sub {
+            // No descriptor is left: the slow way, which needs none.
+            Err(Errno::EMFILE | Errno::ENFILE) => return self.syncfs(),
+            sub => sub?,
+        };
         File::from(sub).sync_all().map_err(|e| io_errno(&e))
     }
 }

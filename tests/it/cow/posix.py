@@ -122,6 +122,8 @@ def fill():
     os.setxattr("a", "user.lower", b"value")
     write("owned", SEED, 0o600)
     os.chown("owned", 33, 33)
+    write("holes")
+    os.truncate("holes", 1 << 20)
     os.mkdir("many")
     for i in range(MANY):
         os.mknod(f"many/low{i}", 0o644)
@@ -918,6 +920,89 @@ def locks():
     wait()
 
 
+# --- the limits of the manual, on our mount only ------------------------------------------------------------------------
+
+
+def limit_sync():
+    """Counted by the caller: none of these is a request, but for the one fsync."""
+    write("d/new", b"x")
+    os.sync()
+    fd = os.open("d/new", os.O_RDWR)
+    call("syncfs", fd)
+    os.fsync(fd)
+
+
+def limit_access_time():
+    os.utime("a", ns=(1, 2))
+    read("a")
+    os.listdir("d")
+    assert os.stat("a").st_atime_ns == 1
+
+
+def limit_birth_time():
+    assert subprocess.run(["stat", "-c", "%w", "a"], stdout=subprocess.PIPE, check=True).stdout == b"-\n"
+
+
+def limit_clone():
+    write("copy")
+    src, dst = os.open("a", os.O_RDONLY), os.open("copy", os.O_WRONLY)
+    fails(errno.EOPNOTSUPP, fcntl.ioctl, dst, 0x40049409, src)
+    assert os.copy_file_range(src, dst, 100) == 100
+
+
+def limit_inode_flags():
+    fd = os.open("a", os.O_RDONLY)
+    fails(errno.ENOTTY, fcntl.ioctl, fd, 0x80086601, bytes(8))  # FS_IOC_GETFLAGS
+    fails(errno.ENOTTY, fcntl.ioctl, fd, 0x801C581F, bytes(28))  # FS_IOC_FSGETXATTR
+
+
+def limit_devices():
+    fails(errno.EPERM, os.mknod, "real", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.mknod("none", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+
+
+def limit_fallocate_modes():
+    fd = os.open("a", os.O_RDWR)
+    fails(errno.EOPNOTSUPP, fallocate, fd, COLLAPSE, 0, 4096)
+    fails(errno.EOPNOTSUPP, fallocate, fd, 32, 0, 4096)
+    fallocate(fd, 0, 0, len(SEED))
+    assert read("a") == SEED
+
+
+def limit_holes_of_the_image():
+    fd = os.open("holes", os.O_RDWR)
+    size = os.fstat(fd).st_size
+    assert os.lseek(fd, 0, os.SEEK_DATA) == 0 and os.lseek(fd, 0, os.SEEK_HOLE) == size
+    assert os.fstat(fd).st_blocks * 512 == size
+    assert not any(os.pread(fd, size, 0))
+
+
+def limit_direct_alignment():
+    fd = os.open("a", os.O_RDWR | os.O_DIRECT)
+    os.pwrite(fd, b"odd", 4095)
+    assert os.pread(fd, 5, 4094) == SEED[4094:4095] + b"odd" + SEED[4098:4099]
+
+
+def limit_link_max():
+    assert os.pathconf("a", "PC_LINK_MAX") == 127
+    for i in range(200):
+        os.link("a", f"a{i}")
+    assert os.stat("a").st_nlink == 201
+
+
+def limit_large_attributes():
+    for i in range(3):
+        os.setxattr("a", f"user.{i}", bytes([i]) * 65536)
+    assert [os.getxattr("a", f"user.{i}")[:1] for i in range(3)] == [b"\0", b"\1", b"\2"]
+    fails(errno.E2BIG, os.setxattr, "a", "user.0", bytes(65537))
+
+
+def limit_security_attributes():
+    os.setxattr("a", "security.other", b"x")
+    assert os.getxattr("a", "security.other") == b"x"
+    as_user(33, lambda: fails(errno.EPERM, os.setxattr, "owned", "security.other", b"x"))
+
+
 CHECKS = [
     inode_numbers, link_counts, unlinked_but_open, held_over_copy_up_and_rename, directory_rename, rename_flags,
     o_tmpfile, names_and_paths, many_entries, sparse_files, shared_mappings, append_from_many, direct_io,
@@ -928,4 +1013,7 @@ CHECKS = [
 if __name__ == "__main__":
     os.chdir(sys.argv[2])
     os.umask(0)
-    {f.__name__: f for f in [fill, *CHECKS]}[sys.argv[1]]()
+    if sys.argv[1].startswith("limit_"):
+        globals()[sys.argv[1]]()
+    else:
+        {f.__name__: f for f in [fill, *CHECKS]}[sys.argv[1]]()

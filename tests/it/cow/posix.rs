@@ -4,7 +4,7 @@
 
 use super::ops::Actor;
 use super::{Mounted, compare, enter, image_of, inner_dir, number};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs one function of the script below `tree`; returns what it printed.
@@ -43,13 +43,10 @@ fn numbers(root: &Path) -> Vec<(String, u64)> {
         .collect()
 }
 
-fn promise(check: &str) {
-    let Some(dir) = inner_dir() else {
-        let many = u32::from(check == "many_entries").to_string();
-        return enter(&format!("cow::posix::{check}"), &[("RLESS_COW_MANY", many)]);
-    };
+/// The script's tree in `dir/twin`, returned, and as an image in `dir/lower`.
+fn tree(dir: &Path) -> PathBuf {
     // Other users have to reach the files.
-    for d in [&*dir, dir.parent().unwrap()] {
+    for d in [dir, dir.parent().unwrap()] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(d, mode).unwrap();
     }
@@ -58,6 +55,15 @@ fn promise(check: &str) {
     std::fs::create_dir_all(&lower).unwrap();
     script("fill", &twin, "the twin");
     image_of(&twin, &lower);
+    twin
+}
+
+fn promise(check: &str) {
+    let Some(dir) = inner_dir() else {
+        let many = u32::from(check == "many_entries").to_string();
+        return enter(&format!("cow::posix::{check}"), &[("RLESS_COW_MANY", many)]);
+    };
+    let twin = tree(&dir);
     let mut mounted = Mounted::start(&dir);
     let point = mounted.point();
     let theirs = script(check, &twin, "the host's file system");
@@ -87,6 +93,30 @@ promises! {
     o_tmpfile names_and_paths many_entries sparse_files shared_mappings append_from_many direct_io
     copy_file_range extended_attributes access_lists set_id_bits file_capabilities times permissions inotify
     sockets_and_fifos locks
+}
+
+#[test]
+fn limits_of_the_manual_are_as_it_says() {
+    let Some(dir) = inner_dir() else {
+        let stats = "RLESS_FUSE_STATS";
+        return enter(
+            "cow::posix::limits_of_the_manual_are_as_it_says",
+            &[(stats, "requests".into())],
+        );
+    };
+    tree(&dir);
+    let upper = dir.join("upper");
+    for (name, _) in rless::cow::LIMITS {
+        let mut mounted = Mounted::start(&dir);
+        script(&format!("limit_{name}"), &mounted.point(), "ours");
+        mounted.unmount();
+        let requests = std::fs::read_to_string("requests").unwrap();
+        if *name == "sync" {
+            let syncs: Vec<_> = requests.lines().filter(|l| l.contains("SYNC")).collect();
+            assert_eq!(syncs, ["FSYNC 1"], "{requests}");
+        }
+        std::fs::remove_dir_all(&upper).unwrap();
+    }
 }
 
 #[test]
