@@ -211,6 +211,41 @@ fn what_a_truncation_cut_off_does_not_come_back_by_redo() {
 }
 
 #[test]
+fn a_file_that_grew_has_zeros_even_if_its_data_file_is_as_it_was() {
+    for synced in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let cow = open(dir.path());
+        let ino = make(&cow, b"f", &[b'a'; 3 * 4096]);
+        cow.sync().unwrap();
+        let old = cut(dir.path(), &["data"]);
+        if synced {
+            put(&cow, ino, 8, b"b");
+            cow.tree.fsync(ino, false).unwrap();
+        }
+        size(&cow, ino, 100);
+        size(&cow, ino, 200);
+        size(&cow, ino, 150);
+        size(&cow, ino, 2 * 4096);
+        // Of the file itself nobody syncs anything.
+        cow.tree.commit(true).unwrap();
+        let mut expect = vec![b'a'; 100];
+        expect.resize(2 * 4096, 0);
+        if synced {
+            expect[8] = b'b';
+        }
+        let there = cut(dir.path(), &["journal"]);
+        copy_tree(&old.path().join("upper"), &there.path().join("upper"));
+        assert_eq!(content(&open(there.path()), "/f"), expect);
+        // What is written there and synced is not cleared with it.
+        put(&cow, ino, 120, b"c");
+        cow.tree.fsync(ino, true).unwrap();
+        expect[120] = b'c';
+        let there = cut(dir.path(), &["journal", "data"]);
+        assert_eq!(content(&open(there.path()), "/f"), expect);
+    }
+}
+
+#[test]
 fn a_file_made_anew_and_one_that_is_gone_leave_no_redo() {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());

@@ -220,6 +220,8 @@ impl Tree {
         let f = file_mut(state)?;
         if size > old {
             self.clean_tail(node, f, old)?;
+            // Replay clears the tail too: what is written there now needs a record.
+            f.grown = true;
             self.mark_dirty(node, state);
         }
         let seq = self.log(&Record::Size {
@@ -311,6 +313,7 @@ impl Tree {
                 state.meta.size = end;
                 let f = file_mut(&mut state)?;
                 f.generation += 1;
+                f.grown = true;
                 f.seq = seq;
             }
         }

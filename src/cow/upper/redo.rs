@@ -13,6 +13,8 @@
 //! - a later redo of a block replaces the earlier;
 //! - a truncation cuts it, also inside a block: what lay behind the cut must not come back when the
 //!   file grows again (the live tree clears it in the data file, and counts that block as written);
+//! - a file that grows by truncation has zeros behind its old end, whether or not the live tree's
+//!   came to disk;
 //! - a record that lists all blocks keeps the redo of these only (others were punched);
 //! - a file that got new content from nothing has a new data file, with another number; data files
 //!   that no inode refers to in the end are deleted with their redo.
@@ -94,8 +96,13 @@ impl Tree {
 struct Kept {
     /// The file was never synced: it may be missing.
     fresh: bool,
-    /// By block; a piece may end inside it.
-    blocks: BTreeMap<u64, Vec<u8>>,
+    blocks: BTreeMap<u64, Part>,
+}
+
+/// Bytes of one block, from a place inside it on.
+struct Part {
+    from: usize,
+    bytes: Vec<u8>,
 }
 
 /// What replay found so far, by data file.
@@ -111,7 +118,8 @@ impl Collected {
         });
         for (at, bytes) in pieces {
             for (block, part) in (at / BLOCK..).zip(bytes.chunks(BLOCK as usize)) {
-                kept.blocks.insert(block, part.to_vec());
+                let bytes = part.to_vec();
+                kept.blocks.insert(block, Part { from: 0, bytes });
             }
         }
     }
@@ -128,17 +136,32 @@ impl Collected {
         }
     }
 
-    /// The file was truncated.
+    /// The file was cut to `size`.
     pub(super) fn cut(&mut self, id: u64, size: u64) {
         if let Some(kept) = self.0.get_mut(&id) {
             let mut behind = kept.blocks.split_off(&(size / BLOCK));
-            if let Some(mut bytes) = behind.remove(&(size / BLOCK)) {
-                bytes.truncate((size % BLOCK) as usize);
-                if !bytes.is_empty() {
-                    kept.blocks.insert(size / BLOCK, bytes);
+            if let Some(mut part) = behind.remove(&(size / BLOCK)) {
+                let left = ((size % BLOCK) as usize).saturating_sub(part.from);
+                part.bytes.truncate(left);
+                if !part.bytes.is_empty() {
+                    kept.blocks.insert(size / BLOCK, part);
                 }
             }
         }
+    }
+
+    /// The file grew by truncation; it ended at `size`, in a block of its data file.
+    pub(super) fn grown(&mut self, id: u64, size: u64) {
+        let inside = (size % BLOCK) as usize;
+        let kept = self.0.entry(id).or_insert_with(|| Kept {
+            fresh: false,
+            blocks: BTreeMap::new(),
+        });
+        let part = kept.blocks.entry(size / BLOCK).or_insert_with(|| Part {
+            from: inside,
+            bytes: Vec::new(),
+        });
+        part.bytes.resize(BLOCK as usize - part.from, 0);
     }
 
     /// Brings the data files among `keep` up to date, durably.
@@ -163,8 +186,9 @@ impl Collected {
                 other => other.with_context(|| format!("opening data file {id:x}"))?,
             };
             let what = || format!("bringing data file {id:x} up to date");
-            for (block, bytes) in &kept.blocks {
-                write_all(&file, bytes, block * BLOCK).with_context(what)?;
+            for (block, part) in &kept.blocks {
+                let at = block * BLOCK + part.from as u64;
+                write_all(&file, &part.bytes, at).with_context(what)?;
             }
             // Descriptors may be few: where there are many files, none is kept.
             if files.len() <= MANY {

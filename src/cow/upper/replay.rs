@@ -20,7 +20,12 @@ impl Tree {
                 let node = self.promote(ino)?;
                 let mut state = wr(&node.state);
                 if let Body::File(f) = &state.body {
-                    redo.cut(f.data_id, size);
+                    let old = state.meta.size;
+                    if size <= old {
+                        redo.cut(f.data_id, size);
+                    } else if !old.is_multiple_of(BLOCK) && f.valid.contains(old / BLOCK) {
+                        redo.grown(f.data_id, old);
+                    }
                 }
                 self.apply_size(&node, &mut state, size, time, 0)
             }
