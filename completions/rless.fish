@@ -44,6 +44,7 @@ complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l upper -d 'Dire
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l size -d 'Bytes of content that the upper may hold' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l squash -d 'Show every owner as this one; true owners are in the attribute security.rless.owner' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l stats -d 'Write the number of requests of each kind here at the end (or RLESS_FUSE_STATS)' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s o -d 'As mount(8) gives them, and go to the background: lowerdir=, upperdir=, workdir= (not needed), index=, packs=, size=, remount, ro, rw, nosuid, nodev, noexec, noatime and their opposites' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand images" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
 complete -c rless -n "__fish_rless_using_subcommand images" -l format -d 'Print JSON (`json`) or render a Go template' -r

@@ -278,7 +278,8 @@ pub fn mount_at(target: &Path, cow: &Cow) -> Result<Server> {
         .context("opening /dev/fuse")?;
     let fs = Fs::open("fuse").with_context(doing)?;
     let outer = (|| {
-        fs.set("source", "rless")?;
+        // What mount.fuse(8) gives rless as its first word, at a remount.
+        fs.set("source", "mount-cow")?;
         fs.set("subtype", "rless")?;
         fs.set("fd", fuse.as_raw_fd().to_string())?;
         fs.set("rootmode", "40000")?;

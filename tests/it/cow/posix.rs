@@ -138,3 +138,73 @@ fn every_check_of_the_script_is_a_test() {
     }
     assert_eq!(list.split_whitespace().count(), names.len());
 }
+
+/// `rless mount-cow DIR -o …`, as mount.fuse(8) calls it.
+#[test]
+fn mount_cow_takes_the_options_of_mount_and_goes_to_the_background() {
+    let Some(dir) = inner_dir() else {
+        return enter(
+            "cow::posix::mount_cow_takes_the_options_of_mount_and_goes_to_the_background",
+            &[],
+        );
+    };
+    let (lower, point) = (dir.join("lower"), dir.join("mnt"));
+    for d in [&lower, &point] {
+        std::fs::create_dir_all(d).unwrap();
+    }
+    std::fs::write(lower.join("file"), "of the lower").unwrap();
+    let mount = |options: &str| {
+        let mut cmd = Command::new(std::env::var_os("RLESS_BIN").unwrap());
+        cmd.current_dir(&dir).args(["mount-cow", "mnt", "-o"]);
+        cmd.arg(options).output().unwrap()
+    };
+    let done = |options: &str| {
+        let output = mount(options);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{options}: {text}");
+    };
+    done("rw,dev,suid,lowerdir=lower,upperdir=upper,workdir=work,nodev");
+    assert_eq!(std::fs::read(point.join("file")).unwrap(), b"of the lower");
+    std::fs::write(point.join("new"), "kept").unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts
+        .lines()
+        .find(|l| l.starts_with("mount-cow "))
+        .unwrap();
+    assert!(
+        line.contains("fuse.rless") && line.contains("nodev"),
+        "{line}"
+    );
+    done("remount,ro,user_id=0,group_id=0,default_permissions,allow_other");
+    let refused = std::fs::write(point.join("new"), "x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    done("remount,rw");
+    std::fs::write(point.join("new"), "again").unwrap();
+    nix::mount::umount(&point).unwrap();
+    let journal = dir.join("upper/journal");
+    crate::harness::wait_for(
+        "the server's end",
+        std::time::Duration::from_secs(20),
+        || {
+            let file = std::fs::File::open(&journal).unwrap();
+            let how = nix::fcntl::FlockArg::LockExclusiveNonblock;
+            nix::fcntl::Flock::lock(file, how).is_ok()
+        },
+    );
+    done("ro,lowerdir=lower,upperdir=upper");
+    assert_eq!(std::fs::read(point.join("new")).unwrap(), b"again");
+    nix::mount::umount(&point).unwrap();
+    for (options, why) in [
+        ("lowerdir=missing,upperdir=up2", "missing"),
+        ("lowerdir=lower:mnt", "only one lower directory"),
+        ("lowerdir=lower,bad", "not an option"),
+        ("upperdir=up2", "--lower"),
+    ] {
+        let output = mount(options);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(125) && text.contains(why),
+            "{options}: {text}"
+        );
+    }
+}
