@@ -312,7 +312,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-i -t -d -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --detach --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --annotation --stop-signal --sig-proxy --detach-keys --log-driver --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --sysctl --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpuset-cpus --pids-limit --ulimit"
+            opts="-i -t -d -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --detach --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --annotation --stop-signal --sig-proxy --detach-keys --log-driver --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --sysctl --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpuset-cpus --pids-limit --ulimit"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,6 +431,10 @@ _rless() {
                     return 0
                     ;;
                 --shm-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --storage-opt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -98,6 +98,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l tmpfs -d 'Mount a tm
 complete -c rless -n "__fish_rless_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l shm-size -d 'Size of /dev/shm' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s h -l hostname -d 'Host name of the container' -r

@@ -133,7 +133,8 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
     let command = command.replace(['\n', '\t'], " ");
     let created = human::ago(record.created);
     let seconds = |t: Option<Timestamp>| t.map_or(-62_135_596_800, Timestamp::as_second);
-    let usage = args.size.then(|| list::disk_use(store, record));
+    let wanted = args.size || args.format.as_deref().is_some_and(|f| f.contains(".Size"));
+    let usage = wanted.then(|| list::disk_use(store, record));
     let size = usage.as_ref().map_or(String::new(), |u| {
         format!(
             "{} (virtual {})",

@@ -144,6 +144,9 @@ struct Files {
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
+    /// Bound of what the container may change in its file system: size=SIZE
+    #[arg(long, value_name = "size=SIZE")]
+    storage_opt: Vec<String>,
     /// IMAGE is a host directory, read-only below the container's changes
     #[arg(long)]
     rootfs: bool,
@@ -301,6 +304,7 @@ fn request(args: Args) -> Result<Request> {
         read_only_tmpfs: files.read_only_tmpfs,
         mounts: all_mounts(&files)?,
         shm_size: files.shm_size.as_deref().map(values::size).transpose()?,
+        storage_size: values::storage_opts(&files.storage_opt)?,
         pull: from.options(basics.pull.parse()?),
         quiet: basics.quiet,
         network: net

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::record::{Containers, Record, State};
+use crate::cow;
 use crate::error::{Result, usage};
 use crate::store::Store;
 
@@ -174,32 +175,21 @@ pub struct Usage {
     pub image: u64,
 }
 
-/// What the container has on disk: its upper's blocks, and its image's size.
+/// What the container has on disk: what its file system noted of itself, and its image's size.
+///
+/// Costs a small read and no walk. A running container's figure is some seconds old at most.
 #[must_use]
 pub fn disk_use(store: &Store, record: &Record) -> Usage {
     let upper = Containers::of(store).place(&record.id).upper();
+    let noted = cow::Usage::noted(&upper).ok().flatten();
     let image = record
         .image_id
         .as_ref()
         .and_then(|id| store.find_image(id).ok().flatten());
     Usage {
-        own: blocks(&upper, 0),
+        own: noted.map_or(0, |u| u.bytes),
         image: image.map_or(0, |i| i.size),
     }
-}
-
-/// Bytes allocated below `dir`; the upper is a few levels deep at most.
-fn blocks(dir: &std::path::Path, depth: u32) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
-    };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(m) if m.is_dir() && depth < 8 => blocks(&entry.path(), depth + 1),
-        Ok(m) if m.is_file() => m.blocks() * 512,
-        _ => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 #[cfg(test)]

@@ -171,6 +171,9 @@ pub struct Record {
     /// `--network`.
     #[serde(default)]
     pub network: String,
+    /// `--storage-opt size=`: bytes that its changes may take.
+    #[serde(default)]
+    pub storage_size: Option<u64>,
     /// `--stop-signal`, or the image's.
     #[serde(default)]
     pub stop_signal: Option<i32>,

@@ -57,6 +57,8 @@ pub struct Request {
     pub mounts: Vec<MountRequest>,
     /// `--shm-size`, bytes.
     pub shm_size: Option<u64>,
+    /// `--storage-opt size=`, bytes that the container's changes may take.
+    pub storage_size: Option<u64>,
     /// How images are pulled.
     pub pull: PullOptions,
     /// `-q`: no progress while pulling.

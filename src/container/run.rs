@@ -177,7 +177,7 @@ fn assemble(
         lower: image.lower.clone(),
         upper: Some(place.upper()),
         squash: squash(&mapping),
-        size_limit: None,
+        size_limit: request.storage_size,
         stats: std::env::var_os("RLESS_FUSE_STATS").map(PathBuf::from),
     })?;
     trace::mark("cow open");
@@ -583,6 +583,7 @@ fn record(
         ports: network.ports.iter().map(port).collect(),
         network: request.network.to_string(),
         scope: None,
+        storage_size: request.storage_size,
         stop_signal: request.stop_signal.or_else(|| {
             let name = image.says.stop_signal.as_deref()?;
             super::signal::parse(name).ok()

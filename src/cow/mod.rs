@@ -145,7 +145,9 @@ pub struct Options {
     /// Single-id mode: every owner is presented as this (uid, gid); true ids stay in metadata and
     /// are read and set through the extended attribute `security.rless.owner` (`uid:gid`).
     pub squash: Option<(u32, u32)>,
-    /// Bytes of upper data allowed; `None`: no limit.
+    /// Bytes that the upper may take, content and metadata; `None`: no limit. Past it a write through a shared
+    /// mapping is refused when it is written back (`msync`, `fsync`: `ENOSPC`; no `SIGBUS`), and a hole punched
+    /// into the image's part of a file counts as its length.
     pub size_limit: Option<u64>,
     /// Count requests per opcode and write `OP count` lines to this file at the end.
     pub stats: Option<PathBuf>,

@@ -212,6 +212,9 @@ impl Server {
                 let _ = thread.join();
             }
         }
+        if gone && keep {
+            self.cow.tree.unmounted();
+        }
         if keep {
             self.cow.sync()?;
         }

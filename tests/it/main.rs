@@ -23,5 +23,6 @@ mod registries;
 mod run;
 mod rungs;
 mod session;
+mod storage;
 mod terminal;
 mod threats;

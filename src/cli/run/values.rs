@@ -6,6 +6,9 @@ use crate::container::request::{Memory, Seccomp, Security, Ulimit};
 use crate::error::{Result, usage};
 use crate::runtime::idmap::{IdRange, Userns};
 
+/// Least `--storage-opt size=`: below it a container does not even start.
+const STORAGE_LEAST: u64 = 64 << 10;
+
 /// `64m`, `1g`, `1.5GiB`, `1024`: bytes; units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64> {
     let bad = || usage(format!("invalid size {text:?}")).hint("as in 512, 64k, 100m, 2g");
@@ -33,6 +36,29 @@ pub(super) fn size(text: &str) -> Result<u64> {
     // In range, as just checked.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(bytes as u64)
+}
+
+/// `--storage-opt`: `size=10G` is the one there is; the last one counts, 0 is no limit.
+pub(super) fn storage_opts(list: &[String]) -> Result<Option<u64>> {
+    let mut limit = None;
+    for text in list {
+        let Some(("size", value)) = text.split_once('=') else {
+            return Err(usage(format!("--storage-opt {text:?} is not known"))
+                .hint(
+                    "--storage-opt size=SIZE bounds what the container may change, as in size=10G",
+                )
+                .into());
+        };
+        limit = Some(size(value)?);
+    }
+    match limit.filter(|n| *n > 0) {
+        Some(n) if n < STORAGE_LEAST => Err(usage(format!(
+            "--storage-opt size={n}: the least is {} KiB",
+            STORAGE_LEAST >> 10
+        ))
+        .into()),
+        other => Ok(other),
+    }
 }
 
 /// As [`size`], with -1 for unlimited.
@@ -281,6 +307,26 @@ mod tests {
             assert!(size(bad).is_err(), "{bad}");
         }
         assert_eq!(signed_size("-1").unwrap(), -1);
+    }
+
+    #[test]
+    fn storage_options() {
+        let of =
+            |list: &[&str]| storage_opts(&list.iter().map(|s| (*s).into()).collect::<Vec<_>>());
+        assert_eq!(of(&[]).unwrap(), None);
+        assert_eq!(of(&["size=10G"]).unwrap(), Some(10 << 30));
+        assert_eq!(of(&["size=1m", "size=2m"]).unwrap(), Some(2 << 20));
+        assert_eq!(of(&["size=0"]).unwrap(), None);
+        for bad in [
+            "size",
+            "size=",
+            "size=-1",
+            "size=1k",
+            "inodes=5",
+            "overlay.size=1g",
+        ] {
+            assert!(of(&[bad]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::super::meta::{
     Caller, LINK_MAX, Meta, Res, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID, Time, check_name, dtype, wr,
 };
 use super::node::{Node, State, Xattrs};
+use super::space::{inode_cost, name_cost};
 use super::{Tree, now};
 use nix::errno::Errno;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ impl Tree {
             return Err(Errno::EEXIST);
         }
         let (meta, xattrs) = self.prepare(who, parent, &state, new)?;
+        self.room(inode_cost(new.target, &xattrs) + name_cost(name))?;
         let ino = self.low.alloc();
         self.log_create(parent, ino, name, &meta, new.target, &xattrs);
         self.apply_create(
@@ -60,9 +62,13 @@ impl Tree {
         live_dir(&state)?;
         let (mut meta, xattrs) = self.prepare(who, parent, &state, new)?;
         meta.nlink = 0;
+        self.room(inode_cost(b"", &xattrs))?;
         let ino = self.low.alloc();
         self.log_create(parent, ino, b"", &meta, b"", &xattrs);
         self.apply_create(None, ino, b"", meta, b"", xattrs)?;
+        if let Some(node) = self.node(ino) {
+            self.mark_nameless(&node);
+        }
         Ok(ino)
     }
 
@@ -179,6 +185,7 @@ impl Tree {
             return Err(Errno::EMLINK);
         }
         let time = now();
+        self.room(name_cost(name))?;
         if inode.meta.nlink == 0 {
             // What was written to it before it had a name is on no list.
             self.content_first(&node, &mut inode, true);
@@ -189,7 +196,9 @@ impl Tree {
             name,
             time,
         });
-        self.apply_link((parent, &mut state), (ino, &mut inode), name, time)
+        self.apply_link((parent, &mut state), (ino, &mut inode), name, time)?;
+        self.unmark_nameless(&node);
+        Ok(())
     }
 
     pub(super) fn apply_link(
@@ -217,10 +226,7 @@ impl Tree {
     ) -> Res<()> {
         let body = dir.dir().ok_or(Errno::ENOTDIR)?;
         let covers = self.covers(parent, body, name)?;
-        if let Some(body) = dir.dir_mut() {
-            body.put(name, ino, kind, covers);
-        }
-        Ok(())
+        self.edit(dir, |body| body.put(name, ino, kind, covers))
     }
 }
 

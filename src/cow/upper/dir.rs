@@ -92,6 +92,16 @@ impl Tree {
         }
     }
 
+    /// Whether a name that goes from `body` has to stay hidden: the lower directory has it. A live one is
+    /// asked again, or every name that ever was would be remembered for good.
+    pub(super) fn hides(&self, dir: u64, body: &DirBody, name: &[u8]) -> Res<bool> {
+        let covers = self.covers(dir, body, name)?;
+        if covers && self.low.is_live() {
+            return Ok(!matches!(self.low.lookup(dir, name), Ok(None)));
+        }
+        Ok(covers)
+    }
+
     /// Whether a locked directory has no entry.
     pub(super) fn is_empty(&self, dir: u64, state: &State) -> Res<bool> {
         let body = state.dir().ok_or(Errno::ENOTDIR)?;

@@ -11,7 +11,6 @@ use super::{Store, Tree, io_errno};
 use nix::errno::Errno;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What a piece of a file is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,21 +133,12 @@ impl Tree {
         if more == 0 {
             return Ok(0);
         }
-        let Some(limit) = self.limit else {
-            self.blocks.fetch_add(more, Ordering::Relaxed);
-            return Ok(more);
-        };
-        let max = limit / BLOCK;
-        self.blocks
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| {
-                (b + more <= max).then_some(b + more)
-            })
-            .map(|_| more)
-            .map_err(|_| Errno::ENOSPC)
+        let bytes = more.checked_mul(BLOCK).ok_or(Errno::ENOSPC)?;
+        self.charge(bytes).map(|()| more)
     }
 
     pub(super) fn unreserve(&self, blocks: u64) {
-        self.blocks.fetch_sub(blocks, Ordering::Relaxed);
+        self.refund(blocks * BLOCK);
     }
 
     /// Completes the block that `edge` cuts, up to `edge` or from it on, if it is not yet in the

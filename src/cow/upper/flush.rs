@@ -407,7 +407,7 @@ impl Tree {
         let Ok(store) = self.store() else {
             return Ok(());
         };
-        self.make_durable(store, store.journal.last(), ahead)?;
+        self.noted(self.make_durable(store, store.journal.last(), ahead))?;
         self.clean_up(store);
         if store.journal.is_long() {
             store.flush.hurry();
@@ -459,7 +459,10 @@ impl Tree {
             lk(&store.flush.dirty).extend(dirty);
             return Err(e);
         }
-        self.commit(false)
+        self.commit(false)?;
+        // Not with every fsync: some seconds late is early enough.
+        self.publish(store);
+        Ok(())
     }
 
     fn flush_many(&self, store: &Store, dirty: &[u64]) -> Res<()> {

@@ -105,6 +105,22 @@ impl Tree {
         data: &[u8],
         kill: bool,
     ) -> Res<usize> {
+        match self.write_once(who, ino, offset, data, kill) {
+            Err(Errno::ENOSPC | Errno::EDQUOT) if self.reclaim() => {
+                self.write_once(who, ino, offset, data, kill)
+            }
+            other => other,
+        }
+    }
+
+    fn write_once(
+        &self,
+        who: Caller,
+        ino: u64,
+        offset: u64,
+        data: &[u8],
+        kill: bool,
+    ) -> Res<usize> {
         let _gate = self.change()?;
         let end = offset.checked_add(data.len() as u64).ok_or(Errno::EFBIG)?;
         if end > SIZE_MAX {
@@ -172,11 +188,30 @@ impl Tree {
         if !f.live {
             return Ok(());
         }
+        let size = match self.copy_content(node, f) {
+            Ok(size) => size,
+            Err(e) => {
+                // The content is the host's as before: nothing stays of the attempt.
+                self.drop_blocks(f);
+                return Err(e);
+            }
+        };
+        f.live = false;
+        f.base_len = 0;
+        f.grown = true;
+        f.full = true;
+        state.meta.size = size;
+        self.mark_dirty(node, state);
+        Ok(())
+    }
+
+    /// Copies what the lower has of a file; returns its length.
+    fn copy_content(&self, node: &Node, f: &mut FileBody) -> Res<u64> {
         let mut at = 0;
         loop {
             let part = self.low.read(node.ino, at, 1 << 20)?;
             if part.is_empty() {
-                break;
+                return Ok(at);
             }
             let end = at + part.len() as u64;
             let added = self.reserve(f, at / BLOCK, end.div_ceil(BLOCK))?;
@@ -192,13 +227,6 @@ impl Tree {
             f.phys = f.phys.max(end);
             at = end;
         }
-        f.live = false;
-        f.base_len = 0;
-        f.grown = true;
-        f.full = true;
-        state.meta.size = at;
-        self.mark_dirty(node, state);
-        Ok(())
     }
 
     /// Sets a locked file's length.
@@ -337,6 +365,27 @@ impl Tree {
         }
         // Whole blocks: a hole over the lower must be a block of zeros, elsewhere it is nothing.
         let low_end = f.base_len.div_ceil(BLOCK).clamp(first, last);
+        let added = self.reserve(f, first, low_end)?;
+        if let Err(e) = self.clear_blocks(node, f, (first, last), low_end) {
+            self.unreserve(added);
+            return Err(e);
+        }
+        f.valid.insert(first, low_end);
+        f.written.insert(first, low_end);
+        f.full = true;
+        let gone = f.valid.remove(low_end.max(first), last);
+        self.unreserve(gone);
+        Ok(())
+    }
+
+    /// Makes whole blocks of the data file zeros: a hole, or as far as needed written.
+    fn clear_blocks(
+        &self,
+        node: &Node,
+        f: &mut FileBody,
+        (first, last): (u64, u64),
+        low_end: u64,
+    ) -> Res<()> {
         if f.data_id != 0 || low_end > first {
             let file = self.data_file(node, f)?;
             let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
@@ -351,14 +400,6 @@ impl Tree {
                 }
             }
         }
-        if low_end > first {
-            self.reserve(f, first, low_end)?;
-            f.valid.insert(first, low_end);
-            f.written.insert(first, low_end);
-        }
-        f.full = true;
-        let gone = f.valid.remove(low_end.max(first), last);
-        self.unreserve(gone);
         Ok(())
     }
 
@@ -390,6 +431,8 @@ impl Tree {
         let f = file_mut(state)?;
         let mut block = (offset / BLOCK).max(f.base_len.div_ceil(BLOCK));
         let last = end.div_ceil(BLOCK);
+        // All of it or nothing, as far as the limit goes.
+        self.room(f.valid.missing(block, last).saturating_mul(BLOCK))?;
         while block < last {
             let (valid, until) = f.valid.run(block);
             let until = until.min(last);

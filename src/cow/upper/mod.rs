@@ -40,6 +40,9 @@ mod redo;
 mod remove;
 mod rename;
 mod replay;
+mod space;
+#[cfg(test)]
+mod space_tests;
 mod xattr;
 
 pub(crate) use attr::{SetAttr, Stamp};
@@ -49,13 +52,14 @@ pub(crate) use node::{Body, Node, State};
 
 use super::journal::{Journal, Record};
 use super::lower::Low;
-use super::meta::{BLOCK, Meta, Res, Time, errno, rd, wr};
+use super::meta::{BLOCK, Meta, Res, Time, errno, lk, rd, wr};
 use data::DataDir;
 use flush::Flush;
 use nix::errno::Errno;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::fs::File;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 const SHARDS: usize = 64;
 
@@ -66,6 +70,9 @@ pub(crate) struct Store {
     pub(crate) journal: Journal,
     pub(crate) data: DataDir,
     pub(crate) flush: Flush,
+    /// The file `usage`, and what it says.
+    usage: File,
+    published: Mutex<Option<Usage>>,
 }
 
 /// A lower and its upper.
@@ -75,9 +82,14 @@ pub(crate) struct Tree {
     store: Option<Store>,
     /// Everything shown as this owner; true owners stay in the metadata.
     pub(crate) squash: Option<(u32, u32)>,
+    /// Bytes that may be used.
     limit: Option<u64>,
-    /// 4 KiB blocks that upper files hold.
-    blocks: AtomicU64,
+    /// Bytes that are, as [`space`] counts them.
+    used: AtomicU64,
+    /// Inodes that have no name left, but users.
+    nameless: AtomicU64,
+    /// Why the journal could not be written the last time; 0: it could.
+    stuck: AtomicI32,
     /// Nodes that are new, not changed lower inodes.
     created: AtomicU64,
     /// Read by every change, from its check to its end; written while a fold encodes the tree.
@@ -87,7 +99,7 @@ pub(crate) struct Tree {
 /// What an upper holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Bytes of file content in the upper, in whole blocks.
+    /// Bytes: content in whole blocks, and what inodes, names and attributes take.
     pub bytes: u64,
     /// Inodes made in it.
     pub inodes: u64,
@@ -140,14 +152,14 @@ impl Tree {
         };
         let state = State::over_lower(meta, parent, self.low.is_live());
         let mut shard = wr(self.shard(ino));
-        Ok(Arc::clone(
-            shard
-                .entry(ino)
-                .or_insert_with(|| Arc::new(Node::new(ino, state))),
-        ))
+        Ok(Arc::clone(shard.entry(ino).or_insert_with(|| {
+            self.recount(0, state.cost());
+            Arc::new(Node::new(ino, state))
+        })))
     }
 
     fn insert(&self, ino: u64, state: State) -> Arc<Node> {
+        self.recount(0, state.cost());
         let node = Arc::new(Node::new(ino, state));
         wr(self.shard(ino)).insert(ino, Arc::clone(&node));
         if !self.low.contains_number(ino) {
@@ -251,24 +263,25 @@ impl Tree {
 
     /// Drops an inode that has neither a name nor a user left.
     fn reap(&self, node: &Node, state: &mut State) {
-        if state.meta.nlink != 0 || self.lookups(node) != 0 {
+        if state.meta.nlink != 0 {
             return;
         }
+        if self.lookups(node) != 0 {
+            return self.mark_nameless(node);
+        }
+        self.drop_node(node, state);
+    }
+
+    fn drop_node(&self, node: &Node, state: &mut State) {
         if let Body::File(f) = &mut state.body {
             self.drop_blocks(f);
         }
-        if wr(self.shard(node.ino)).remove(&node.ino).is_some()
-            && !self.low.contains_number(node.ino)
-        {
-            self.created.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// What the upper holds.
-    pub(crate) fn usage(&self) -> Usage {
-        Usage {
-            bytes: self.blocks.load(Ordering::Relaxed) * BLOCK,
-            inodes: self.created.load(Ordering::Relaxed),
+        if wr(self.shard(node.ino)).remove(&node.ino).is_some() {
+            self.refund(state.cost());
+            self.unmark_nameless(node);
+            if !self.low.contains_number(node.ino) {
+                self.created.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -291,28 +304,6 @@ impl Tree {
     fn change(&self) -> Res<RwLockReadGuard<'_, ()>> {
         self.writable()?;
         Ok(rd(&self.gate))
-    }
-
-    /// blocks, free, available, files, free files of the file system, in 4 KiB blocks.
-    pub(crate) fn statfs(&self) -> Res<[u64; 5]> {
-        let used = self.blocks.load(Ordering::Relaxed);
-        let (low_bytes, low_inodes) = self.low.totals();
-        let low_blocks = low_bytes.div_ceil(BLOCK);
-        let Some(store) = &self.store else {
-            return Ok([low_blocks, 0, 0, low_inodes, 0]);
-        };
-        let host = store.data.statfs()?;
-        let scale = |n: u64| n.saturating_mul(host.fragment_size()) / BLOCK;
-        let (mut free, mut avail) = (scale(host.blocks_free()), scale(host.blocks_available()));
-        let mut total = scale(host.blocks());
-        if let Some(limit) = self.limit {
-            let left = (limit / BLOCK).saturating_sub(used);
-            (free, avail) = (free.min(left), avail.min(left));
-            total = used + free;
-        }
-        let files = low_inodes + self.created.load(Ordering::Relaxed);
-        let ffree = host.files_free();
-        Ok([total, free, avail, files + ffree, ffree])
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::super::meta::{BLOCK, Meta, S_IFDIR, S_IFLNK, S_IFREG};
 use super::super::ranges::Ranges;
+use super::space::name_cost;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Extended attributes, sorted by name.
@@ -15,6 +16,8 @@ pub(crate) struct Node {
     pub ino: u64,
     /// Look-ups of inodes that are not the lower's (those are counted there).
     pub lookups: AtomicU64,
+    /// Counted as an inode without a name.
+    pub nameless: AtomicBool,
     /// Held from a snapshot of the content to the record of it: records of one file are appended in the order of their
     /// snapshots, and an fsync waits for a flush under way. Taken before `state`.
     pub flushing: Mutex<()>,
@@ -105,6 +108,8 @@ pub(crate) struct DirBody {
     pub next_seq: u64,
     /// How many of `names` cover a lower entry.
     pub covered: u64,
+    /// Bytes that `names` are counted as.
+    pub cost: u64,
 }
 
 impl DirBody {
@@ -118,6 +123,7 @@ impl DirBody {
             self.order.insert(seq, Arc::clone(&name));
         }
         self.covered += u64::from(covers);
+        self.cost += name_cost(&name);
         self.names.insert(
             name,
             Slot {
@@ -133,6 +139,7 @@ impl DirBody {
     pub(crate) fn clear(&mut self, name: &[u8]) {
         if let Some(slot) = self.names.remove(name) {
             self.covered -= u64::from(slot.covers);
+            self.cost -= name_cost(name);
             if slot.ino != 0 {
                 self.order.remove(&slot.seq);
             }
@@ -193,6 +200,7 @@ impl Node {
         Node {
             ino,
             lookups: AtomicU64::new(0),
+            nameless: AtomicBool::new(false),
             flushing: Mutex::default(),
             state: RwLock::new(state),
         }

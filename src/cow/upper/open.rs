@@ -4,19 +4,20 @@ use super::super::index::Index;
 use super::super::journal::Journal;
 use super::super::journal::Record;
 use super::super::lower::Low;
-use super::super::meta::{rd, wr};
+use super::super::meta::{BLOCK, rd, wr};
 use super::data::DataDir;
 use super::flush::Flush;
 use super::node::Body;
 use super::redo::Collected;
-use super::{SHARDS, Store, Tree};
+use super::{SHARDS, Store, Tree, space};
 use crate::error::Result;
 use anyhow::Context;
 use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 impl Tree {
     /// A tree over `low`; with an upper it can be changed.
@@ -35,7 +36,9 @@ impl Tree {
             store: None,
             squash,
             limit: None,
-            blocks: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            nameless: AtomicU64::new(0),
+            stuck: AtomicI32::new(0),
             created: AtomicU64::new(0),
             gate: std::sync::RwLock::default(),
         };
@@ -65,9 +68,15 @@ impl Tree {
             journal,
             data,
             flush: Flush::new(),
+            usage: space::open(upper)
+                .with_context(|| format!("noting the usage of {}", upper.display()))?,
+            published: Mutex::default(),
         });
         if let Err(e) = tree.fold_if_long() {
             log::warn!("folding journal {}: {e}", path.display());
+        }
+        if let Some(store) = &tree.store {
+            tree.publish(store);
         }
         Ok(tree)
     }
@@ -75,7 +84,7 @@ impl Tree {
     /// After replay: orphans go, and the data files in use are counted and returned.
     fn settle(&self) -> HashSet<u64> {
         let mut keep = HashSet::new();
-        let (mut blocks, mut created) = (0, 0);
+        let (mut used, mut created) = (0, 0);
         for node in self.nodes() {
             let state = rd(&node.state);
             if state.meta.nlink == 0 && node.ino != Index::ROOT {
@@ -83,14 +92,15 @@ impl Tree {
                 continue;
             }
             created += u64::from(!self.low.contains_number(node.ino));
+            used += state.cost();
             if let Body::File(f) = &state.body
                 && f.data_id != 0
             {
                 keep.insert(f.data_id);
-                blocks += f.valid.blocks();
+                used += f.valid.blocks() * BLOCK;
             }
         }
-        self.blocks.store(blocks, Ordering::Relaxed);
+        self.used.store(used, Ordering::Relaxed);
         self.created.store(created, Ordering::Relaxed);
         keep
     }

@@ -60,10 +60,8 @@ impl Tree {
         time: Time,
     ) -> Res<()> {
         let body = dir.dir().ok_or(Errno::ENOTDIR)?;
-        let covers = self.covers(parent, body, name)?;
-        if let Some(body) = dir.dir_mut() {
-            body.take(name, covers);
-        }
+        let covers = self.hides(parent, body, name)?;
+        self.edit(dir, |body| body.take(name, covers))?;
         dir.meta.touch(time);
         if victim.meta.is_dir() {
             shrink_links(dir);

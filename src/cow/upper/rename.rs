@@ -5,6 +5,7 @@ use super::super::meta::{Caller, Res, S_IFCHR, Time, check_name, wr};
 use super::create::{New, grow_links, live_dir, shrink_links};
 use super::node::{Node, State};
 use super::remove::unname;
+use super::space::name_cost;
 use super::{Tree, now};
 use nix::errno::Errno;
 use std::sync::{Arc, RwLockWriteGuard};
@@ -118,6 +119,9 @@ impl Tree {
         }
         let time = now();
         let names = Names { name, newname };
+        if over.is_none() {
+            self.room(name_cost(newname).saturating_sub(name_cost(name)))?;
+        }
         if flags & EXCHANGE == 0 && t.is_some() {
             // Programs rely on that order without asking for it.
             self.content_first(&moved, &mut m, false);
@@ -175,10 +179,8 @@ impl Tree {
         {
             let (parent, dir) = dirs.from();
             let body = dir.dir().ok_or(Errno::ENOTDIR)?;
-            let covers = self.covers(parent, body, names.name)?;
-            if let Some(body) = dir.dir_mut() {
-                body.take(names.name, covers);
-            }
+            let covers = self.hides(parent, body, names.name)?;
+            self.edit(dir, |body| body.take(names.name, covers))?;
             if is_dir {
                 shrink_links(dir);
             }

@@ -219,10 +219,7 @@ impl Tree {
                 let mut state = wr(&node.state);
                 let body = state.dir().ok_or(Errno::ENOTDIR)?;
                 let covers = self.covers(parent, body, name)?;
-                if let Some(body) = state.dir_mut() {
-                    body.put(name, ino, kind, covers);
-                }
-                Ok(())
+                self.edit(&mut state, |body| body.put(name, ino, kind, covers))
             }
             Record::Next { ino, .. } => {
                 self.low.reserve(ino);

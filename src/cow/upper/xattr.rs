@@ -4,6 +4,7 @@ use super::super::acl::{self, Acl};
 use super::super::journal::Record;
 use super::super::meta::{Caller, NAME_MAX, Res, S_IFLNK, S_ISGID, Time, rd, wr};
 use super::node::{State, Xattrs};
+use super::space::{xattr_cost, xattrs_cost};
 use super::{Tree, now};
 use nix::errno::Errno;
 use std::borrow::Cow;
@@ -115,7 +116,8 @@ impl Tree {
         }
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);
-        let have = self.xattr_of(ino, &state, name)?.is_some();
+        let old = self.xattr_of(ino, &state, name)?;
+        let (have, freed) = (old.is_some(), old.map_or(0, |v| xattr_cost(name, &v)));
         match flags {
             0 => {}
             CREATE if have => return Err(Errno::EEXIST),
@@ -124,6 +126,7 @@ impl Tree {
             REPLACE => {}
             _ => return Err(Errno::EINVAL),
         }
+        self.room(xattr_cost(name, value).saturating_sub(freed))?;
         let time = now();
         match name {
             acl::ACCESS => self.set_access(who, ino, &mut state, value, time),
@@ -237,17 +240,16 @@ impl Tree {
             for (n, v) in self.low.xattrs(ino)? {
                 map.insert(n.into(), v.into());
             }
+            self.recount(0, xattrs_cost(&map));
             state.xattrs = Some(map);
         }
         if let Some(map) = &mut state.xattrs {
-            match value {
-                Some(v) => {
-                    map.insert(name.into(), v.into());
-                }
-                None => {
-                    map.remove(name);
-                }
-            }
+            let before = match value {
+                Some(v) => map.insert(name.into(), v.into()),
+                None => map.remove(name),
+            };
+            let cost = |v: &[u8]| xattr_cost(name, v);
+            self.recount(before.map_or(0, |v| cost(&v)), value.map_or(0, cost));
         }
         state.meta.mode = (state.meta.mode & super::super::meta::S_IFMT) | (mode & 0o7777);
         state.meta.ctime = time;
