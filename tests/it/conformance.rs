@@ -100,8 +100,13 @@ impl Suite {
     /// file system have a run of their own: others leave files open for writing.
     fn run(&self, name: &str, place: &Path) -> Results {
         let began = std::time::Instant::now();
-        let mut results = self.suite(place, false);
-        results.extend(self.suite(place, true));
+        // A socket's whole path has to fit into 108 bytes.
+        let short = Path::new("/mnt");
+        let bind = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(place), short, None::<&str>, bind, None::<&str>).unwrap();
+        let mut results = self.suite(short, false);
+        results.extend(self.suite(short, true));
+        nix::mount::umount(short).unwrap();
         let count = |end: &str| results.values().filter(|e| *e == end).count();
         let (ok, failed, skipped) = (count("ok"), count("FAILED"), count("skipped"));
         eprintln!(
