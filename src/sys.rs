@@ -17,6 +17,7 @@
 //! | `seccomp.rs` | loading filters, user notification |
 //! | `child.rs` | children that die with their parent |
 //! | `tty.rs` | the size of our own terminal |
+//! | `window.rs` | files mapped for writing (test programs) |
 //! | `xattr.rs` | extended attributes by path |
 
 pub mod caps;
@@ -30,4 +31,5 @@ pub mod process;
 pub mod seccomp;
 pub mod supervise;
 pub mod tty;
+pub mod window;
 pub mod xattr;

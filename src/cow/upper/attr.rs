@@ -131,10 +131,15 @@ impl Tree {
         Ok(())
     }
 
-    /// What a write, truncation or change of owner takes from a program's privileges.
+    /// What a write, truncation or change of owner takes from a program's privileges. An empty value gives none, and
+    /// stays (as `cap_inode_need_killpriv` of the kernel has it).
     pub(super) fn drop_capability(&self, ino: u64, state: &mut State, time: Time) -> Res<()> {
         const CAPABILITY: &[u8] = b"security.capability";
-        if state.meta.is_file() && self.xattr_of(ino, state, CAPABILITY)?.is_some() {
+        if state.meta.is_file()
+            && self
+                .xattr_of(ino, state, CAPABILITY)?
+                .is_some_and(|v| !v.is_empty())
+        {
             self.put_xattr(ino, state, CAPABILITY, None, time)?;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! What may happen to the file system from outside: a full disk, an exceeded quota, too few
 //! descriptors, a read-only home, damaged files. The error has its name, what was there stays, and
-//! work goes on when the fault is gone. (A killed server: [`super::kills`].)
+//! work goes on when the fault is gone. (A killed server: [`super::crash`].)
 
-use super::ops::Actor;
-use super::{Mounted, enter, inner_dir, prepare, sound};
+use super::populate::prepare;
+use super::tree::sound;
+use super::{Mounted, enter, inner_dir};
 use nix::mount::MsFlags;
 use std::fs::File;
 use std::io::{self, Write};
@@ -66,7 +67,7 @@ fn intact(dir: &Path, point: &Path, kept: &[&str]) {
     for name in kept {
         assert_eq!(std::fs::read_to_string(point.join(name)).unwrap(), *name);
     }
-    sound(&Actor::new(point), point, "after the fault");
+    sound(point, "after the fault");
 }
 
 #[test]

@@ -1,18 +1,11 @@
-//! Random file operations: made from a seed, done below a directory, told as text to compare.
-
-use nix::errno::Errno;
-use nix::fcntl::{
-    AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, open, readlink, renameat2,
-};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fstat, lstat, mkdirat, mknod, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, Whence, fchownat, ftruncate, linkat, lseek, symlinkat, unlink};
-use std::fmt::Write as _;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+//! Random file operations, made from a seed.
+//!
+//! Several actors work in one tree at once, and yet each answer is determined: an actor only makes, changes and
+//! removes names that end in its own digit, in directories of its own and in shared ones ([`SHARED`]) that nobody
+//! removes. What symbolic links lead to ends in such a name too.
 
 /// A small generator: the same sequence for a seed everywhere.
+#[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -31,14 +24,26 @@ impl Rng {
     fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
         list[self.below(list.len() as u64) as usize]
     }
+    fn one<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u64) as usize]
+    }
 }
 
-/// One operation; paths are relative to the root of the tree.
+/// How a time is set, as utimensat(2) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    At(i64, i64),
+    Now,
+    Omit,
+}
+
+/// One operation; paths are relative to the root of the tree, slots are files held open.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Mkdir(String, u32),
     Rmdir(String),
-    Create(String, u32, bool),
+    /// Mode, then `O_EXCL` and `O_TRUNC`.
+    Create(String, u32, bool, bool),
     Write(String, u64, usize, u8),
     Append(String, usize, u8),
     Truncate(String, u64),
@@ -49,481 +54,351 @@ pub(crate) enum Op {
     Mknod(String, u32),
     Chmod(String, u32),
     Chown(String, u32, u32),
-    Utimes(String, i64, i64),
-    SetXattr(String, String, usize),
+    Utimes(String, When, When),
+    /// Name, value, flags.
+    SetXattr(String, String, Vec<u8>, u8),
     RemoveXattr(String, String),
+    GetXattr(String, String),
     Fallocate(String, u32, u64, u64),
+    /// From, to, offsets, length.
+    CopyRange(String, String, u64, u64, usize),
+    Access(String, u32),
     Look(String),
     List(String),
+    Sync(String),
+    /// Offset, length, byte: through `MAP_SHARED`, inside the file's size.
+    MapWrite(String, u64, usize, u8),
+    /// Through `MAP_PRIVATE`: the file stays as it is.
+    MapPrivate(String, u64, usize, u8),
     Hold(usize, String),
+    /// A file made, held and unlinked.
+    HoldNew(usize, String, u32),
+    /// `O_TMPFILE` in a directory.
+    HoldUnnamed(usize, String, u32),
+    /// Gives the held file a (or another) name.
+    LinkHeld(usize, String),
     HeldWrite(usize, u64, usize, u8),
+    HeldAppend(usize, usize, u8),
     HeldTruncate(usize, u64),
+    HeldChmod(usize, u32),
+    HeldFallocate(usize, u32, u64, u64),
     HeldLook(usize),
     HeldSync(usize),
+    /// Maps the held file, shared.
+    HeldMap(usize),
+    HeldMapWrite(usize, u64, usize, u8, bool),
+    HeldMapRead(usize),
     Drop(usize),
+    /// The mount ends in order and is made again (between all actors' operations).
+    Remount,
+    /// Everything is synced, the server killed with SIGKILL, the mount made again.
+    Kill,
 }
+
+impl Op {
+    /// The paths and the slot whose files' content may be another after it.
+    pub(crate) fn about(&self) -> (Vec<&str>, Option<usize>) {
+        match self {
+            Op::Create(p, ..)
+            | Op::Write(p, ..)
+            | Op::Append(p, ..)
+            | Op::Truncate(p, _)
+            | Op::Fallocate(p, ..) => (vec![p], None),
+            Op::CopyRange(_, p, ..) => (vec![p], None),
+            Op::HeldWrite(i, ..)
+            | Op::HeldAppend(i, ..)
+            | Op::HeldTruncate(i, _)
+            | Op::HeldFallocate(i, ..)
+            | Op::Hold(i, _)
+            | Op::HoldNew(i, ..)
+            | Op::HoldUnnamed(i, ..) => (Vec::new(), Some(*i)),
+            _ => (Vec::new(), None),
+        }
+    }
+}
+
+impl Op {
+    /// The names that it makes, moves or removes.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        match self {
+            Op::Mkdir(p, _)
+            | Op::Rmdir(p)
+            | Op::Create(p, ..)
+            | Op::Unlink(p)
+            | Op::Symlink(_, p)
+            | Op::Mknod(p, _)
+            | Op::HoldNew(_, p, _)
+            | Op::HoldUnnamed(_, p, _)
+            | Op::LinkHeld(_, p) => vec![p],
+            Op::Rename(a, b, _) | Op::Link(a, b) => vec![a, b],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Files an actor may hold at once.
+pub(crate) const SLOTS: usize = 6;
+
+/// Directories that all actors put names into; nobody changes or removes them.
+pub(crate) const SHARED: [&str; 3] = ["", "shared", "shared/low"];
 
 const NAMES: &[&str] = &["a", "b", "c", "dir", "low1", "low2", "e\u{e9}"];
 
-/// A path: half of them one that was there at the last look.
-fn path(r: &mut Rng, known: &[String]) -> String {
-    if !known.is_empty() && r.below(2) == 0 {
-        return known[r.below(known.len() as u64) as usize].clone();
-    }
-    let depth = [1, 1, 2, 2, 2, 3, 3, 4][r.below(8) as usize];
-    (0..depth)
-        .map(|_| r.pick(NAMES))
-        .collect::<Vec<_>>()
-        .join("/")
+/// Makes one actor's operations.
+#[derive(Debug, Clone)]
+pub(crate) struct Maker {
+    pub(crate) rng: Rng,
+    pub(crate) actor: usize,
+    /// No mappings (the server will be killed under it) and more fsync.
+    pub(crate) lossy: bool,
 }
 
-/// Offsets that like block edges.
-fn offset(r: &mut Rng) -> u64 {
-    match r.below(6) {
-        0 => 0,
-        1 => r.below(10) * 4096,
-        2 => (r.below(9) + 1) * 4096 - 1 - r.below(3),
-        3 => r.below(200),
-        _ => r.below(40_000),
-    }
-}
-
-fn length(r: &mut Rng) -> usize {
-    (match r.below(4) {
-        0 => r.below(16) + 1,
-        1 => 4096 * (r.below(4) + 1),
-        _ => r.below(12_000) + 1,
-    }) as usize
-}
-
-/// The next operation.
-pub(crate) fn make(r: &mut Rng, known: &[String]) -> Op {
-    let modes = [
-        0o644, 0o755, 0o600, 0o4755, 0o2755, 0o2644, 0o777, 0o6711, 0, 0o1777,
-    ];
-    let mode = modes[r.below(10) as usize];
-    let slot = r.below(6) as usize;
-    let byte = r.below(255) as u8 + 1;
-    let xattr = ["user.a", "user.bb", "user.rless"][r.below(3) as usize].to_owned();
-    match r.below(60) {
-        0..=4 => Op::Mkdir(path(r, known), mode),
-        5..=6 => Op::Rmdir(path(r, known)),
-        7..=12 => Op::Create(path(r, known), mode, r.below(3) == 0),
-        13..=17 => Op::Write(path(r, known), offset(r), length(r), byte),
-        18..=19 => Op::Append(path(r, known), length(r), byte),
-        20..=22 => Op::Truncate(path(r, known), offset(r)),
-        23..=26 => Op::Unlink(path(r, known)),
-        27..=32 => Op::Rename(
-            path(r, known),
-            path(r, known),
-            [0, 0, 0, 1, 2, 2][r.below(6) as usize],
-        ),
-        33..=35 => Op::Link(path(r, known), path(r, known)),
-        36..=37 => Op::Symlink(path(r, known), path(r, known)),
-        38 => Op::Mknod(path(r, known), mode),
-        39..=40 => Op::Chmod(path(r, known), mode),
-        41..=42 => Op::Chown(path(r, known), r.below(5) as u32, r.below(5) as u32),
-        43 => Op::Utimes(
-            path(r, known),
-            r.below(1 << 32) as i64 - (1 << 31),
-            r.below(1_000_000_000) as i64,
-        ),
-        44 => Op::SetXattr(path(r, known), xattr, r.below(60) as usize),
-        45 => Op::RemoveXattr(path(r, known), xattr),
-        46..=47 => Op::Fallocate(
-            path(r, known),
-            [0, 1, 3, 3, 0x10, 0x11][r.below(6) as usize],
-            offset(r),
-            length(r) as u64,
-        ),
-        48..=50 => Op::Look(path(r, known)),
-        51 => Op::List(path(r, known)),
-        52..=53 => Op::Hold(slot, path(r, known)),
-        54..=55 => Op::HeldWrite(slot, offset(r), length(r), byte),
-        56 => Op::HeldTruncate(slot, offset(r)),
-        57 => Op::HeldLook(slot),
-        58 => Op::HeldSync(slot),
-        _ => Op::Drop(slot),
-    }
-}
-
-/// A tree that operations are done in.
-pub(crate) struct Actor {
-    root: PathBuf,
-    held: Vec<Option<File>>,
-}
-
-type Told = Result<String, Errno>;
-
-fn io(e: &std::io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(0))
-}
-
-fn done<T>(r: nix::Result<T>) -> Told {
-    r.map(|_| String::new())
-}
-
-fn pattern(len: usize, byte: u8) -> Vec<u8> {
-    (0..len).map(|i| byte ^ (i / 7) as u8).collect()
-}
-
-/// Content as length and hash.
-fn content(file: &File) -> Told {
-    let mut bytes = Vec::new();
-    let mut buf = vec![0; 1 << 16];
-    loop {
-        match file.read_at(&mut buf, bytes.len() as u64) {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&buf[..n]),
-            Err(e) => return Err(io(&e)),
-        }
-    }
-    Ok(format!(
-        "{} bytes {:08x}",
-        bytes.len(),
-        crc32fast::hash(&bytes)
-    ))
-}
-
-impl Actor {
-    pub(crate) fn new(root: &Path) -> Actor {
-        Actor {
-            root: root.to_owned(),
-            held: (0..6).map(|_| None).collect(),
+impl Maker {
+    pub(crate) fn new(seed: u64, actor: usize) -> Maker {
+        let mut rng = Rng::new(seed.wrapping_mul(64) + actor as u64 + 1);
+        rng.next();
+        Maker {
+            rng,
+            actor,
+            lossy: false,
         }
     }
 
-    /// Closes every held file.
-    pub(crate) fn release(&mut self) {
-        self.held.iter_mut().for_each(|h| *h = None);
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.root.join(path)
-    }
-
-    fn file(&self, path: &str, flags: OFlag) -> Result<File, Errno> {
-        open(
-            &self.at(path),
-            flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK,
-            Mode::empty(),
-        )
-        .map(File::from)
-    }
-
-    /// Does the operation; tells what it answered.
-    pub(crate) fn act(&mut self, op: &Op) -> String {
-        match self.try_act(op) {
-            Ok(told) => format!("ok {told}"),
-            Err(e) => format!("{e:?}"),
+    fn name(&mut self) -> String {
+        match self.rng.below(150) {
+            0 => format!("{}{}", "n".repeat(254), self.actor),
+            1 => format!("{}{}", "n".repeat(255), self.actor),
+            _ => format!("{}{}", self.rng.pick(NAMES), self.actor),
         }
     }
 
-    fn try_act(&mut self, op: &Op) -> Told {
-        let mode = |m: u32| Mode::from_bits_truncate(m);
-        match op {
-            Op::Mkdir(p, m) => done(mkdirat(AT_FDCWD, &self.at(p), mode(*m))),
-            Op::Rmdir(p) => std::fs::remove_dir(self.at(p))
-                .map(|()| String::new())
-                .map_err(|e| io(&e)),
-            Op::Create(p, m, excl) => {
-                let mut flags =
-                    OFlag::O_CREAT | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-                if *excl {
-                    flags |= OFlag::O_EXCL;
-                }
-                done(open(&self.at(p), flags, mode(*m)))
-            }
-            Op::Write(p, off, len, b) => {
-                let f = self.file(p, OFlag::O_WRONLY)?;
-                f.write_at(&pattern(*len, *b), *off)
-                    .map(|n| n.to_string())
-                    .map_err(|e| io(&e))
-            }
-            Op::Append(p, len, b) => {
-                let f = self.file(p, OFlag::O_WRONLY | OFlag::O_APPEND)?;
-                done(nix::unistd::write(&f, &pattern(*len, *b)))
-            }
-            Op::Truncate(p, n) => done(nix::unistd::truncate(&self.at(p), *n as i64)),
-            Op::Unlink(p) => done(unlink(&self.at(p))),
-            Op::Rename(a, b, flags) => {
-                let flags = RenameFlags::from_bits_truncate(*flags);
-                done(renameat2(
-                    AT_FDCWD,
-                    &self.at(a),
-                    AT_FDCWD,
-                    &self.at(b),
-                    flags,
-                ))
-            }
-            Op::Link(a, b) => done(linkat(
-                AT_FDCWD,
-                &self.at(a),
-                AT_FDCWD,
-                &self.at(b),
-                AtFlags::empty(),
-            )),
-            Op::Symlink(t, p) => done(symlinkat(t.as_str(), AT_FDCWD, &self.at(p))),
-            Op::Mknod(p, m) => done(mknod(&self.at(p), SFlag::S_IFIFO, mode(*m), 0)),
-            Op::Chmod(p, m) => std::fs::set_permissions(
-                self.at(p),
-                std::os::unix::fs::PermissionsExt::from_mode(*m),
-            )
-            .map(|()| String::new())
-            .map_err(|e| io(&e)),
-            Op::Chown(p, u, g) => {
-                // 4 stands for "as it is".
-                let uid = (*u != 4).then(|| Uid::from_raw(*u));
-                let gid = (*g != 4).then(|| Gid::from_raw(*g));
-                done(fchownat(
-                    AT_FDCWD,
-                    &self.at(p),
-                    uid,
-                    gid,
-                    AtFlags::AT_SYMLINK_NOFOLLOW,
-                ))
-            }
-            Op::Utimes(p, s, ns) => {
-                let t = TimeSpec::new(*s, *ns);
-                done(utimensat(
-                    AT_FDCWD,
-                    &self.at(p),
-                    &t,
-                    &t,
-                    UtimensatFlags::NoFollowSymlink,
-                ))?;
-                let st = lstat(&self.at(p))?;
-                Ok(format!(
-                    "{}.{} {}.{}",
-                    st.st_mtime, st.st_mtime_nsec, st.st_atime, st.st_atime_nsec
-                ))
-            }
-            Op::Fallocate(p, m, off, len) => {
-                let f = self.file(p, OFlag::O_WRONLY)?;
-                done(fallocate(
-                    &f,
-                    FallocateFlags::from_bits_truncate(*m as i32),
-                    *off as i64,
-                    *len as i64,
-                ))
-            }
-            Op::SetXattr(p, n, len) => {
-                xattr(&["-h", "-n", n, "-v", &"x".repeat(*len)], &self.at(p))
-            }
-            Op::RemoveXattr(p, n) => xattr(&["-h", "-x", n], &self.at(p)),
-            Op::Look(p) => self.look(&self.at(p)),
-            Op::List(p) => self.list(&self.at(p)),
-            _ => self.act_held(op),
+    fn own(&mut self, depths: &[u64]) -> String {
+        let depth = self.rng.one(depths);
+        let names: Vec<String> = (0..depth).map(|_| self.name()).collect();
+        names.join("/")
+    }
+
+    /// A path: most often one that was there at the last look.
+    fn path(&mut self, known: &[String]) -> String {
+        if !known.is_empty() && self.rng.below(3) != 0 {
+            return known[self.rng.below(known.len() as u64) as usize].clone();
+        }
+        let own = self.own(&[1, 1, 2, 2, 2, 3, 3]);
+        match self.rng.below(4) {
+            0 => format!("shared/{own}"),
+            1 => format!("shared/low/{own}"),
+            _ => own,
         }
     }
 
-    fn act_held(&mut self, op: &Op) -> Told {
-        let held = |held: &Vec<Option<File>>, i: usize| -> Result<File, Errno> {
-            held[i]
-                .as_ref()
-                .ok_or(Errno::EBADF)?
-                .try_clone()
-                .map_err(|e| io(&e))
+    /// Offsets that like block edges.
+    fn offset(&mut self) -> u64 {
+        let r = &mut self.rng;
+        match r.below(6) {
+            0 => 0,
+            1 => r.below(10) * 4096,
+            2 => (r.below(9) + 1) * 4096 - 1 - r.below(3),
+            3 => r.below(200),
+            _ => r.below(40_000),
+        }
+    }
+
+    fn length(&mut self) -> usize {
+        let r = &mut self.rng;
+        (match r.below(4) {
+            0 => r.below(16) + 1,
+            1 => 4096 * (r.below(4) + 1),
+            _ => r.below(12_000) + 1,
+        }) as usize
+    }
+
+    fn mode(&mut self) -> u32 {
+        self.rng.one(&[
+            0o644, 0o755, 0o600, 0o4755, 0o2755, 0o2644, 0o777, 0o6711, 0, 0o1777, 0o770, 0o2775,
+        ])
+    }
+
+    /// Never near the present: a time there means "when it happened".
+    fn when(&mut self) -> When {
+        match self.rng.below(6) {
+            0 => When::Now,
+            1 => When::Omit,
+            _ => {
+                let sec = self.rng.below(0x3_7fff_ffff + (1 << 31)) as i64 - (1 << 31);
+                let far = if (1_600_000_000..2_000_000_000).contains(&sec) {
+                    sec - 1_000_000_000
+                } else {
+                    sec
+                };
+                When::At(far, self.rng.below(1_000_000_000) as i64)
+            }
+        }
+    }
+
+    fn xattr(&mut self) -> String {
+        let names = [
+            "user.a",
+            "user.a",
+            "user.bb",
+            "user.rless",
+            "trusted.x",
+            "security.capability",
+            "system.posix_acl_access",
+            "system.posix_acl_default",
+            "nothing.x",
+        ];
+        self.rng.one(&names).to_owned()
+    }
+
+    fn set_xattr(&mut self, path: String) -> Op {
+        let name = self.xattr();
+        let value = match name.as_str() {
+            "security.capability" => capability(&mut self.rng),
+            n if n.starts_with("system.") => acl(&mut self.rng),
+            _ => vec![b'x'; self.rng.below(60) as usize],
         };
-        match op {
-            Op::Hold(i, p) => {
-                self.held[*i] = None;
-                let f = self.file(p, OFlag::O_RDWR)?;
-                if !f.metadata().map_err(|e| io(&e))?.is_file() {
-                    return Ok("no file".into());
-                }
-                self.held[*i] = Some(f);
-                Ok(String::new())
-            }
-            Op::HeldWrite(i, off, len, b) => {
-                let f = held(&self.held, *i)?;
-                f.write_at(&pattern(*len, *b), *off)
-                    .map(|n| n.to_string())
-                    .map_err(|e| io(&e))
-            }
-            Op::HeldTruncate(i, n) => done(ftruncate(&held(&self.held, *i)?, *n as i64)),
-            Op::HeldLook(i) => {
-                let f = held(&self.held, *i)?;
-                let st = fstat(&f)?;
-                Ok(format!(
-                    "{:o} {} {} {}",
-                    st.st_mode,
-                    st.st_nlink,
-                    st.st_size,
-                    content(&f)?
-                ))
-            }
-            Op::HeldSync(i) => held(&self.held, *i)?
-                .sync_all()
-                .map(|()| String::new())
-                .map_err(|e| io(&e)),
-            Op::Drop(i) => {
-                self.held[*i] = None;
-                Ok(String::new())
-            }
-            _ => Ok(String::new()),
+        let flags = self.rng.one(&[0, 0, 0, 0, 1, 2]);
+        Op::SetXattr(path, name, value, flags)
+    }
+
+    /// The next operation; `known` are the actor's paths that were there at the last look.
+    pub(crate) fn make(&mut self, known: &[String]) -> Op {
+        let mode = self.mode();
+        let path = self.path(known);
+        let byte = self.rng.below(255) as u8 + 1;
+        match self.rng.below(78) {
+            0..=4 => Op::Mkdir(path, mode),
+            5..=6 => Op::Rmdir(path),
+            7..=12 => Op::Create(path, mode, self.rng.below(3) == 0, self.rng.below(5) == 0),
+            13..=17 => Op::Write(path, self.offset(), self.length(), byte),
+            18..=19 => Op::Append(path, self.length(), byte),
+            20..=22 => Op::Truncate(path, self.offset()),
+            23..=26 => Op::Unlink(path),
+            27..=32 => Op::Rename(
+                path,
+                self.path(known),
+                self.rng.one(&[0, 0, 0, 0, 1, 2, 2, 4, 5]),
+            ),
+            33..=35 => Op::Link(path, self.path(known)),
+            36..=37 => Op::Symlink(self.target(known), path),
+            38 => Op::Mknod(path, mode | self.rng.one(&[0o10_000, 0o20_000, 0o140_000])),
+            39..=40 => Op::Chmod(path, mode),
+            41..=42 => Op::Chown(path, self.id(), self.id()),
+            43 => Op::Utimes(path, self.when(), self.when()),
+            44..=46 => match self.rng.below(6) {
+                0..=2 => self.set_xattr(path),
+                3 => Op::RemoveXattr(path, self.xattr()),
+                _ => Op::GetXattr(path, self.xattr()),
+            },
+            47..=48 => Op::Fallocate(
+                path,
+                self.rng.one(&[0, 1, 3, 3, 0x10, 0x11]),
+                self.offset(),
+                self.length() as u64,
+            ),
+            // Not one change but several, of a length that the kernel picks.
+            49 if self.lossy => Op::Write(path, self.offset(), self.length(), byte),
+            49 => Op::CopyRange(
+                path,
+                self.path(known),
+                self.offset(),
+                self.offset(),
+                self.length(),
+            ),
+            50 => Op::Access(path, self.rng.below(8) as u32),
+            51..=53 => Op::Look(path),
+            54 => match self.rng.below(4) {
+                0 => Op::List(self.rng.pick(&SHARED).to_owned()),
+                _ => Op::List(path),
+            },
+            55 => Op::Sync(path),
+            56..=58 if self.lossy => Op::Sync(path),
+            56..=57 => Op::MapWrite(path, self.offset(), self.length(), byte),
+            58 => Op::MapPrivate(path, self.offset(), self.length(), byte),
+            _ => self.make_held(path, mode, byte),
         }
     }
 
-    /// Everything about one inode that two file systems must agree on.
-    pub(crate) fn look(&self, path: &Path) -> Told {
-        let st = lstat(path)?;
-        let mut told = format!(
-            "{:o} {}:{} links {}",
-            st.st_mode, st.st_uid, st.st_gid, st.st_nlink
-        );
-        match st.st_mode & nix::libc::S_IFMT {
-            nix::libc::S_IFREG => {
-                let f = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .map(File::from)?;
-                let _ = write!(told, " size {} {}", st.st_size, content(&f)?);
-                holes(&f, st.st_size)?;
-            }
-            nix::libc::S_IFLNK => {
-                let _ = write!(
-                    told,
-                    " size {} -> {}",
-                    st.st_size,
-                    readlink(path)?.display()
-                );
-            }
-            _ => {}
-        }
-        Ok(told)
-    }
-
-    fn list(&self, path: &Path) -> Told {
-        let mut names = Vec::new();
-        for e in std::fs::read_dir(path).map_err(|e| io(&e))? {
-            let e = e.map_err(|e| io(&e))?;
-            let kind = e.file_type().map_err(|e| io(&e))?;
-            names.push(format!(
-                "{:?}{}",
-                e.file_name(),
-                if kind.is_dir() { "/" } else { "" }
-            ));
-        }
-        names.sort();
-        Ok(names.join(" "))
-    }
-
-    /// The whole tree, a line an inode, hard links as such; attributes by getfattr.
-    pub(crate) fn tree(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut seen: std::collections::BTreeMap<u64, String> = std::collections::BTreeMap::new();
-        self.walk(&self.root.clone(), &mut out, &mut seen);
-        out
-    }
-
-    fn walk(
-        &self,
-        dir: &Path,
-        out: &mut Vec<String>,
-        seen: &mut std::collections::BTreeMap<u64, String>,
-    ) {
-        let mut names: Vec<_> = match std::fs::read_dir(dir) {
-            Ok(list) => list.filter_map(Result::ok).map(|e| e.path()).collect(),
-            Err(e) => {
-                out.push(format!("{}: {e}", dir.display()));
-                return;
-            }
-        };
-        names.sort();
-        for path in names {
-            let short = path
-                .strip_prefix(&self.root)
-                .unwrap_or(&path)
-                .display()
-                .to_string();
-            let line = match self.look(&path) {
-                Ok(told) => told,
-                Err(e) => format!("{e:?}"),
-            };
-            let mut line = format!("{short}: {line}");
-            if let Ok(st) = lstat(&path) {
-                let first = seen.entry(st.st_ino).or_insert_with(|| short.clone());
-                if *first != short {
-                    let _ = write!(line, " = {first}");
-                }
-                out.push(line);
-                if st.st_mode & nix::libc::S_IFMT == nix::libc::S_IFDIR {
-                    self.walk(&path, out, seen);
-                }
-            }
+    fn make_held(&mut self, path: String, mode: u32, byte: u8) -> Op {
+        let slot = self.rng.below(SLOTS as u64) as usize;
+        match self.rng.below(22) {
+            0..=2 => Op::Hold(slot, path),
+            3 => Op::HoldNew(slot, path, mode),
+            4 => Op::HoldUnnamed(slot, path, mode),
+            5 => Op::LinkHeld(slot, path),
+            6..=8 => Op::HeldWrite(slot, self.offset(), self.length(), byte),
+            9 => Op::HeldAppend(slot, self.length(), byte),
+            10 => Op::HeldTruncate(slot, self.offset()),
+            11 => Op::HeldChmod(slot, mode),
+            12 => Op::HeldFallocate(
+                slot,
+                self.rng.one(&[0, 1, 3, 3, 0x10, 0x11]),
+                self.offset(),
+                self.length() as u64,
+            ),
+            13..=14 => Op::HeldLook(slot),
+            15 => Op::HeldSync(slot),
+            16..=20 if self.lossy => Op::HeldSync(slot),
+            16..=17 => Op::HeldMap(slot),
+            18..=19 => Op::HeldMapWrite(
+                slot,
+                self.offset(),
+                self.length(),
+                byte,
+                self.rng.below(2) == 0,
+            ),
+            20 => Op::HeldMapRead(slot),
+            _ => Op::Drop(slot),
         }
     }
 
-    /// Every path of the tree.
-    pub(crate) fn paths(&self) -> Vec<String> {
-        let mut todo = vec![self.root.clone()];
-        let mut out = Vec::new();
-        while let Some(dir) = todo.pop() {
-            for e in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let path = e.path();
-                if e.file_type().is_ok_and(|t| t.is_dir()) {
-                    todo.push(path.clone());
-                }
-                if let Some(short) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) {
-                    out.push(short.to_owned());
-                }
-            }
+    /// What a symbolic link says: relative to where it is, ending in an own name.
+    fn target(&mut self, known: &[String]) -> String {
+        match self.rng.below(3) {
+            0 => self.path(known),
+            _ => self.own(&[1, 1, 2]),
         }
-        out.sort();
-        out
     }
 
-    /// Extended attributes of the whole tree.
-    pub(crate) fn xattrs(&self) -> String {
-        let run = std::process::Command::new("getfattr")
-            .args(["-R", "-P", "-h", "-d", "-m", "."])
-            .arg(".")
-            .current_dir(&self.root)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&run.stdout).into_owned();
-        let mut parts: Vec<&str> = text.split("\n\n").collect();
-        parts.sort_unstable();
-        parts.join("\n\n")
+    /// 0 to 3, 1000, 1001; `u32::MAX` leaves an id as it is.
+    fn id(&mut self) -> u32 {
+        self.rng.one(&[0, 1, 2, 3, 1000, 1001, u32::MAX])
     }
 }
 
-/// SEEK_DATA and SEEK_HOLE alternate, never go back, and holes read as zeros.
-fn holes(f: &File, size: i64) -> Result<(), Errno> {
-    let mut at = 0;
-    while at < size {
-        let data = match lseek(f, at, Whence::SeekData) {
-            Ok(n) => n,
-            Err(Errno::ENXIO) => size,
-            Err(e) => return Err(e),
-        };
-        if data < at {
-            return Err(Errno::ERANGE);
-        }
-        let mut hole = vec![1; (data - at) as usize];
-        let n = f.read_at(&mut hole, at as u64).map_err(|e| io(&e))?;
-        if n != hole.len() || hole.iter().any(|b| *b != 0) {
-            return Err(Errno::ERANGE);
-        }
-        if data == size {
-            break;
-        }
-        let end = lseek(f, data, Whence::SeekHole)?;
-        if end <= data || end > size {
-            return Err(Errno::ERANGE);
-        }
-        at = end;
+/// A file capability of version 2, or garbage of about its size.
+fn capability(r: &mut Rng) -> Vec<u8> {
+    let mut value = vec![0u8; 20];
+    value[3] = 2;
+    value[4] = r.below(256) as u8;
+    if r.below(4) == 0 {
+        value.truncate(1 + r.below(19) as usize);
     }
-    Ok(())
+    value
 }
 
-/// Attributes are set through setfattr: nix has no wrapper, and it tells the errno as text.
-fn xattr(args: &[&str], path: &Path) -> Told {
-    let run = std::process::Command::new("setfattr")
-        .args(args)
-        .arg(path)
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&run.stderr);
-    Ok(text.trim().rsplit(": ").next().unwrap_or("").to_owned())
+/// An access control list as the kernel takes it; some are wrong.
+fn acl(r: &mut Rng) -> Vec<u8> {
+    let mut value = 2u32.to_le_bytes().to_vec();
+    let mut entry = |tag: u16, perm: u64, id: u32| {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&(perm as u16).to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    };
+    entry(1, r.below(8), u32::MAX);
+    let named = r.below(3) != 0;
+    if named {
+        entry(2, r.below(8), r.one(&[0, 1, 1000]));
+    }
+    entry(4, r.below(8), u32::MAX);
+    if named && r.below(2) == 0 {
+        entry(8, r.below(8), r.one(&[0, 1, 1000]));
+    }
+    if named || r.below(3) == 0 {
+        entry(0x10, r.below(8), u32::MAX);
+    }
+    if r.below(12) != 0 {
+        entry(0x20, r.below(8), u32::MAX);
+    }
+    value
 }

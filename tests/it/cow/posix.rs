@@ -2,8 +2,9 @@
 //! host's file system and on our mount of an image with the same tree. Both must hold, print the
 //! same and leave the same tree, which a remount then still shows, inode numbers included.
 
-use super::ops::Actor;
-use super::{Mounted, compare, enter, image_of, inner_dir, number};
+use super::fleet::same;
+use super::populate::image_of;
+use super::{Mounted, enter, inner_dir, number, tree};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,7 +34,7 @@ fn script(function: &str, tree: &Path, what: &str) -> String {
 /// Inode numbers of the whole tree.
 fn numbers(root: &Path) -> Vec<(String, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let paths = Actor::new(root).paths();
+    let paths = tree::paths(root, None);
     paths
         .into_iter()
         .map(|p| {
@@ -70,11 +71,11 @@ fn promise(check: &str) {
     let ours = script(check, &point, "ours");
     assert_eq!(ours, theirs, "{check}: what it saw");
     let what = format!("{check}: what it left");
-    compare(&Actor::new(&point), &Actor::new(&twin), &what);
+    same(&point, &twin, &what).unwrap();
     let before = numbers(&point);
     mounted.unmount();
     mounted.mount();
-    compare(&Actor::new(&point), &Actor::new(&twin), "after a remount");
+    same(&point, &twin, "after a remount").unwrap();
     assert_eq!(numbers(&point), before, "inode numbers after a remount");
     mounted.unmount();
 }
