@@ -431,3 +431,29 @@ fn an_upper_of_another_version_is_refused_and_left_alone() {
     assert!(format!("{e:#}").contains("another version"), "{e:#}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+#[test]
+fn what_was_written_into_reserved_space_and_lost_stays_away_when_the_file_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = cow.tree.create(ROOT, 1, b"f", &file()).unwrap();
+    cow.tree.write(ROOT, ino, 0, b"content", false).unwrap();
+    const KEEP_SIZE: u32 = 1;
+    cow.tree.fallocate(ROOT, ino, 0, 20_000, KEEP_SIZE).unwrap();
+    cow.sync().unwrap();
+    cow.tree
+        .write(ROOT, ino, 8192, &[b'x'; 4096], false)
+        .unwrap();
+    // The server is killed: the length that the journal knows is the old one.
+    drop(cow);
+    let cow = open(dir.path());
+    assert_eq!(content(&cow, "/f"), b"content");
+    let longer = SetAttr {
+        size: Some(20_000),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, ino, &longer).unwrap();
+    let mut wanted = b"content".to_vec();
+    wanted.resize(20_000, 0);
+    assert!(content(&cow, "/f") == wanted, "lost bytes came back");
+}

@@ -4,16 +4,18 @@ use super::super::index::Index;
 use super::super::journal::Journal;
 use super::super::journal::Record;
 use super::super::lower::Low;
-use super::super::meta::{BLOCK, rd, wr};
-use super::data::DataDir;
+use super::super::meta::{BLOCK, Res, errno, rd, wr};
+use super::data::{DataDir, write_all};
 use super::flush::Flush;
 use super::node::Body;
 use super::redo::Collected;
 use super::{SHARDS, Store, Tree, space};
 use crate::error::Result;
 use anyhow::Context;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::collections::HashSet;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -63,6 +65,8 @@ impl Tree {
         }
         data.sweep(upper, &keep)?;
         redo.put(&data, &keep)?;
+        tree.clear_reserved(&data)
+            .context("clearing what was written into reserved space")?;
         tree.limit = limit;
         tree.store = Some(Store {
             journal,
@@ -79,6 +83,33 @@ impl Tree {
             tree.publish(store);
         }
         Ok(tree)
+    }
+
+    /// Blocks behind a file's end that fallocate(2) reserved are zeros, as long as nothing was written to them: what
+    /// was, without the journal's knowing of it, would come to light when the file grows. Durable before the tree
+    /// is used: a size may be so sooner than any content.
+    fn clear_reserved(&self, data: &DataDir) -> Res<()> {
+        for node in self.nodes() {
+            let state = rd(&node.state);
+            let Body::File(f) = &state.body else { continue };
+            let end = state.meta.size.div_ceil(BLOCK);
+            if f.data_id == 0 || f.valid.end() <= end {
+                continue;
+            }
+            let file = match data.file(f.data_id, false) {
+                // Gone: its blocks cannot be read either.
+                Err(Errno::ENOENT) => continue,
+                other => other?,
+            };
+            for (from, to) in f.valid.iter() {
+                let from = from.max(end);
+                if from < to {
+                    clear(&file, from * BLOCK, to * BLOCK)?;
+                }
+            }
+            file.sync_data().map_err(|e| errno(&e))?;
+        }
+        Ok(())
     }
 
     /// After replay: orphans go, and the data files in use are counted and returned.
@@ -104,4 +135,21 @@ impl Tree {
         self.created.store(created, Ordering::Relaxed);
         keep
     }
+}
+
+/// Makes bytes of a data file zeros; they stay reserved where the host can do that.
+fn clear(file: &File, from: u64, to: u64) -> Res<()> {
+    let zero = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    if fallocate(file, zero, from.cast_signed(), (to - from).cast_signed()).is_ok() {
+        return Ok(());
+    }
+    let zeros = [0; 1 << 16];
+    let end = file.metadata().map_err(|e| errno(&e))?.len().min(to);
+    let mut at = from;
+    while at < end {
+        let n = (end - at).min(zeros.len() as u64);
+        write_all(file, &zeros[..n as usize], at)?;
+        at += n;
+    }
+    Ok(())
 }

@@ -9,6 +9,8 @@ pub(crate) struct Mounted {
     /// What is run as rless.
     program: PathBuf,
     server: Option<Child>,
+    /// More arguments of `mount-cow`.
+    options: Vec<String>,
 }
 
 impl Mounted {
@@ -17,18 +19,30 @@ impl Mounted {
     }
 
     pub(crate) fn start(dir: &Path) -> Mounted {
-        Mounted::served_by(dir, std::env::var_os("RLESS_BIN").unwrap().into())
+        Mounted::start_with(dir, &[])
+    }
+
+    pub(crate) fn start_with(dir: &Path, options: &[&str]) -> Mounted {
+        let mut m = Mounted::new(dir, std::env::var_os("RLESS_BIN").unwrap().into());
+        m.options = options.iter().map(|o| (*o).to_owned()).collect();
+        m.mount();
+        m
     }
 
     /// With another program in the place of rless.
     pub(crate) fn served_by(dir: &Path, program: PathBuf) -> Mounted {
-        let mut m = Mounted {
+        let mut m = Mounted::new(dir, program);
+        m.mount();
+        m
+    }
+
+    fn new(dir: &Path, program: PathBuf) -> Mounted {
+        Mounted {
             dir: dir.to_owned(),
             program,
             server: None,
-        };
-        m.mount();
-        m
+            options: Vec::new(),
+        }
     }
 
     /// What mounts it at `point`.
@@ -47,17 +61,14 @@ impl Mounted {
                 cmd.arg("--lower").arg(&lower);
             }
         }
-        cmd.arg("--upper").arg(self.dir.join("upper")).arg(point);
+        cmd.arg("--upper").arg(self.dir.join("upper"));
+        cmd.args(&self.options).arg(point);
         cmd
     }
 
     /// Mounts what cannot be mounted: checks that it says so; returns the error text.
     pub(crate) fn refused(dir: &Path) -> String {
-        let m = Mounted {
-            dir: dir.to_owned(),
-            program: std::env::var_os("RLESS_BIN").unwrap().into(),
-            server: None,
-        };
+        let m = Mounted::new(dir, std::env::var_os("RLESS_BIN").unwrap().into());
         std::fs::create_dir_all(m.point()).unwrap();
         let mut limited = Command::new("timeout");
         let cmd = m.command(&m.point());
