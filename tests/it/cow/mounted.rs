@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 pub(crate) struct Mounted {
     pub(crate) dir: PathBuf,
     /// What is run as rless.
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     server: Option<Child>,
     /// More arguments of `mount-cow`.
     options: Vec<String>,
