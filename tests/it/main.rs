@@ -17,6 +17,7 @@ mod machine;
 mod messages;
 mod network;
 mod ownership;
+mod power;
 mod pty;
 mod refused;
 mod registries;
