@@ -154,7 +154,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__mount__subcmd__cow)
-            opts="-o -h --index --packs --lower --upper --size --squash --stats --help"
+            opts="-o -f -h --index --packs --lower --upper --size --squash --stats --options --foreground --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -185,6 +185,10 @@ _rless() {
                     return 0
                     ;;
                 --stats)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --options)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -26,7 +26,7 @@ end
 
 complete -c rless -n "__fish_rless_needs_command" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_needs_command" -s V -l version -d 'Print version'
-complete -c rless -n "__fish_rless_needs_command" -f -a "mount-cow" -d 'Mount an image\'s index or a directory, with changes going to an upper, and serve it'
+complete -c rless -n "__fish_rless_needs_command" -f -a "mount-cow" -d 'Mount an image\'s index or directories, with changes going to an upper, and serve it'
 complete -c rless -n "__fish_rless_needs_command" -f -a "images" -d 'List images'
 complete -c rless -n "__fish_rless_needs_command" -f -a "pull" -d 'Bring images from a registry, a layout or an archive into the store'
 complete -c rless -n "__fish_rless_needs_command" -f -a "rmi" -d 'Remove images, or names of images'
@@ -39,12 +39,13 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the v
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l index -d 'Image index to mount' -r -F
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l packs -d 'Directory of the packs that the index names' -r -F
-complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l lower -d 'Directory to mount' -r -F
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l lower -d 'Directory to mount, which may change meanwhile' -r -F
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l upper -d 'Directory for the changes (made if missing); without it the mount is read-only' -r -F
-complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l size -d 'Bytes of content that the upper may hold' -r
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l size -d 'Bytes that the upper may take' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l squash -d 'Show every owner as this one; true owners are in the attribute security.rless.owner' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l stats -d 'Write the number of requests of each kind here at the end (or RLESS_FUSE_STATS)' -r -F
-complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s o -d 'As mount(8) gives them, and go to the background: lowerdir=, upperdir=, workdir= (not needed), index=, packs=, size=, remount, ro, rw, nosuid, nodev, noexec, noatime and their opposites' -r
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s o -l options -d 'As overlayfs and fuse-overlayfs take: lowerdir=A:B:…,upperdir=,workdir=, ro, nosuid, nodev, noexec, noatime, squash_to_root …; also image=FILE,packs=DIR, size=BYTES' -r
+complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s f -l foreground -d 'Stay in the foreground with -o, too'
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand images" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
 complete -c rless -n "__fish_rless_using_subcommand images" -l format -d 'Print JSON (`json`) or render a Go template' -r

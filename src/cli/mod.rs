@@ -118,7 +118,9 @@ pub fn main() -> ExitCode {
         let path = words.next().unwrap_or_default();
         return exit(volumes::delete_role(Path::new(&path)).map(|()| 0));
     }
-    let matches = definition().try_get_matches();
+    let words: Vec<_> = std::env::args_os().collect();
+    let words = mount_cow::helper(&words).unwrap_or(words);
+    let matches = definition().try_get_matches_from(words);
     let cli = match matches.and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
         Ok(cli) => cli,
         Err(e) => return usage_exit(&e),

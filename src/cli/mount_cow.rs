@@ -1,39 +1,51 @@
-//! `rless mount-cow`: the file system alone, at a path, for test suites and for looking around.
-//!
-//! It is also what mount(8) runs through mount.fuse(8): `mount -t fuse.rless mount-cow DIR -o OPTIONS` becomes
-//! `rless mount-cow DIR -o OPTIONS`, for a remount too (the mount's source is `mount-cow`). With `-o` it goes to the
-//! background once it is mounted, as mount(8) expects.
+//! `rless mount-cow`: the file system alone, at a path, for test suites and for looking around; also as a
+//! mount helper (`mount -t fuse.rless`) and in fuse-overlayfs's place (podman's `mount_program`).
+
+mod options;
 
 use crate::cow::{Cow, IdView, Lower, Options, mount};
-use crate::error::{Result, usage};
-use anyhow::Context;
-use nix::mount::MsFlags;
+use crate::error::{Result, ResultExt, failed, usage};
+use crate::sys::supervise;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::wait::{WaitStatus, waitpid};
+use options::Overlay;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Mount an image's index or a directory, with changes going to an upper, and serve it
+/// Names under which the binary is a mount helper.
+const HELPERS: [&str; 2] = ["mount.fuse.rless", "mount.rless"];
+/// How long a server of the same upper, whose mount has just gone, may take to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Mount an image's index or directories, with changes going to an upper, and serve it
 ///
 /// Has to be run by the root of a user namespace in a mount namespace of its own
-/// (`unshare --user --map-auto --map-root-user --mount`). Serves in the foreground until the
-/// mount is gone (umount); then everything is on disk. With -o it works as a helper of mount(8):
-/// `mount -t fuse.rless mount-cow DIR -o lowerdir=DIR,upperdir=DIR` where mount.fuse(8) is installed.
+/// (`unshare --user --map-auto --map-root-user --mount`), or by root. Without `-o` it serves in
+/// the foreground until the mount is gone (umount); then everything is on disk. With `-o` it
+/// goes to the background when the mount is there, as mount helpers do.
+///
+/// As a mount helper: a symbolic link /sbin/mount.fuse.rless to rless makes
+/// `mount -t fuse.rless SOURCE TARGET -o OPTIONS` work; podman takes the link's path as
+/// `--storage-opt overlay.mount_program=`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = limits())]
 pub(crate) struct Args {
     /// Image index to mount
-    #[arg(long, value_name = "FILE", conflicts_with = "lower")]
+    #[arg(long, value_name = "FILE", requires = "packs")]
     index: Option<PathBuf>,
     /// Directory of the packs that the index names
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "index")]
     packs: Option<PathBuf>,
-    /// Directory to mount
-    #[arg(long, value_name = "DIR")]
+    /// Directory to mount, which may change meanwhile
+    #[arg(long, value_name = "DIR", conflicts_with = "index")]
     lower: Option<PathBuf>,
     /// Directory for the changes (made if missing); without it the mount is read-only
     #[arg(long, value_name = "DIR")]
     upper: Option<PathBuf>,
-    /// Bytes of content that the upper may hold
+    /// Bytes that the upper may take
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
     /// Show every owner as this one; true owners are in the attribute security.rless.owner
@@ -42,12 +54,20 @@ pub(crate) struct Args {
     /// Write the number of requests of each kind here at the end (or RLESS_FUSE_STATS)
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
-    /// As mount(8) gives them, and go to the background: lowerdir=, upperdir=, workdir= (not needed), index=,
-    /// packs=, size=, remount, ro, rw, nosuid, nodev, noexec, noatime and their opposites
-    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
-    options: Vec<String>,
-    /// Where to mount
-    mountpoint: PathBuf,
+    /// As overlayfs and fuse-overlayfs take: lowerdir=A:B:…,upperdir=,workdir=, ro, nosuid, nodev, noexec,
+    /// noatime, squash_to_root …; also image=FILE,packs=DIR, size=BYTES
+    ///
+    /// Of several lower directories the first is uppermost; directories of one name are merged, overlayfs's
+    /// whiteouts and opaque directories hide what is below. They must not change while they are mounted.
+    /// The upper holds rless's journal, not plain files; the work directory is not needed.
+    #[arg(short, long, value_name = "OPTIONS", conflicts_with_all = ["index", "lower"])]
+    options: Vec<OsString>,
+    /// Stay in the foreground with -o, too
+    #[arg(short, long)]
+    foreground: bool,
+    /// Where to mount; before it, as mount(8) gives it, a source that is only shown
+    #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
+    places: Vec<PathBuf>,
 }
 
 /// The manual's list of what is not as on a local file system.
@@ -69,154 +89,219 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
     Ok((id(uid)?, id(gid)?))
 }
 
-/// What `-o` says beyond the long options.
-#[derive(Debug)]
-struct Mode {
-    flags: MsFlags,
-    remount: bool,
-    background: bool,
-}
-
-/// Takes `-o` apart, into the long options where it names one.
-fn take_options(args: &mut Args) -> Result<Mode> {
-    let mut mode = Mode {
-        background: !args.options.is_empty(),
-        flags: MsFlags::empty(),
-        remount: false,
-    };
-    for option in std::mem::take(&mut args.options) {
-        let (name, value) = option.split_once('=').unwrap_or((&option, ""));
-        let path = || Some(PathBuf::from(value));
-        match name {
-            "lowerdir" if value.contains(':') => {
-                return Err(
-                    usage(format!("{option}: only one lower directory is possible")).into(),
-                );
+/// The command line of a mount helper as that of `mount-cow`; `None` under another name.
+pub(crate) fn helper(words: &[OsString]) -> Option<Vec<OsString>> {
+    let (name, rest) = words.split_first()?;
+    let name = Path::new(name).file_name()?;
+    if !HELPERS.iter().any(|h| name == *h) {
+        return None;
+    }
+    let mut line: Vec<OsString> = vec!["rless".into()];
+    if rest.iter().any(|w| w == "--version" || w == "-V") {
+        line.push("--version".into());
+        return Some(line);
+    }
+    line.push("mount-cow".into());
+    let mut rest = rest.iter();
+    let mut with_options = false;
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            // mount(8): no mtab, sloppy, verbose; the type.
+            Some("-n" | "-s" | "-v") => {}
+            Some("-t") => drop(rest.next()),
+            _ => {
+                with_options |= word.to_string_lossy().starts_with("-o");
+                line.push(word.clone());
             }
-            "lowerdir" => args.lower = path(),
-            "upperdir" => args.upper = path(),
-            "index" => args.index = path(),
-            "packs" => args.packs = path(),
-            "size" => {
-                let size = value.parse();
-                args.size = Some(size.map_err(|e| usage(format!("{option}: {e}")))?);
-            }
-            "remount" => mode.remount = true,
-            "ro" => mode.flags |= MsFlags::MS_RDONLY,
-            "nosuid" => mode.flags |= MsFlags::MS_NOSUID,
-            "nodev" => mode.flags |= MsFlags::MS_NODEV,
-            "noexec" => mode.flags |= MsFlags::MS_NOEXEC,
-            "noatime" => mode.flags |= MsFlags::MS_NOATIME,
-            "workdir" | "rw" | "suid" | "dev" | "exec" | "atime" | "relatime" | "defaults" => {}
-            // What mount(8) shows of the mount, and its own.
-            "user_id" | "group_id" | "default_permissions" | "allow_other" | "nofail" => {}
-            _ if name.starts_with("x-") => {}
-            _ => return Err(usage(format!("{option}: not an option of mount-cow")).into()),
         }
     }
-    Ok(mode)
+    if !with_options {
+        line.extend(["-o".into(), "defaults".into()]);
+    }
+    Some(line)
 }
 
-fn remount(args: &Args, flags: MsFlags) -> Result<()> {
+/// What is mounted where.
+struct Plan {
+    options: Options,
+    target: PathBuf,
+    source: OsString,
+    flags: nix::mount::MsFlags,
+}
+
+pub(crate) fn run(args: Args) -> Result<u8> {
+    let background = !args.options.is_empty() && !args.foreground;
+    if Overlay::parse(&args.options)?.remount {
+        return remount(&args).map(|()| 0);
+    }
+    let plan = plan(args)?;
+    if !background {
+        let server = start(plan)?;
+        return serve(server);
+    }
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    match supervise::fork().fault(|| failed("forking the file system's server"))? {
+        Some(child) => {
+            drop(write);
+            let up = File::from(read).read(&mut [0])? == 1;
+            if up {
+                return Ok(0);
+            }
+            // It has said why on standard error.
+            match waitpid(child, None)? {
+                WaitStatus::Exited(_, code) if code != 0 => Ok(u8::try_from(code).unwrap_or(125)),
+                _ => Err(failed("the file system's server ended").into()),
+            }
+        }
+        None => {
+            drop(read);
+            let server = start(plan)?;
+            leave()?;
+            let _ = File::from(write).write(b"+");
+            serve(server)
+        }
+    }
+}
+
+/// Changes the flags of a mount.
+fn remount(args: &Args) -> Result<()> {
+    use nix::mount::MsFlags;
+    let flags = MsFlags::MS_REMOUNT | Overlay::parse(&args.options)?.flags.0;
+    let target = args
+        .places
+        .last()
+        .map(PathBuf::as_path)
+        .unwrap_or(Path::new(""));
     let none = None::<&str>;
-    nix::mount::mount(
-        none,
-        &args.mountpoint,
-        none,
-        MsFlags::MS_REMOUNT | flags,
-        none,
-    )
-    .with_context(|| format!("remounting {}", args.mountpoint.display()))
+    nix::mount::mount(none, target, none, flags, none)
+        .fault(|| failed(format!("remounting {}", target.display())))
 }
 
-pub(crate) fn run(mut args: Args) -> Result<u8> {
-    let mode = take_options(&mut args)?;
-    if mode.remount {
-        remount(&args, mode.flags)?;
-        return Ok(0);
-    }
-    let Args {
-        index,
-        packs,
-        lower,
-        upper,
-        stats,
-        ..
-    } = &mut args;
-    for path in [index, packs, lower, upper, stats].into_iter().flatten() {
-        // The background is somewhere else.
-        *path = std::path::absolute(&*path).context("finding the working directory")?;
-    }
-    if !mode.background {
-        return serve(args, &mode, None);
-    }
-    let (read, write) =
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("making a pipe")?;
-    let Some(child) = crate::sys::supervise::fork().context("going to the background")? else {
-        drop(read);
-        return serve(args, &mode, Some(write));
-    };
-    drop(write);
-    let mut told = Vec::new();
-    if std::fs::File::from(read).read_to_end(&mut told).is_ok() && !told.is_empty() {
-        return Ok(0);
-    }
-    // It has said why.
-    match nix::sys::wait::waitpid(child, None).context("waiting for the server")? {
-        nix::sys::wait::WaitStatus::Exited(_, code) => Ok(u8::try_from(code).unwrap_or(125)),
-        _ => Ok(125),
-    }
-}
-
-/// Leaves the terminal and tells the parent that the mount is there.
-fn detach(ready: OwnedFd) -> Result<()> {
-    nix::unistd::setsid().context("leaving the session")?;
-    std::env::set_current_dir("/").context("leaving the directory")?;
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null");
-    let null = null.context("opening /dev/null")?;
-    nix::unistd::dup2_stdin(&null).context("closing standard input")?;
-    nix::unistd::dup2_stdout(&null).context("closing standard output")?;
-    nix::unistd::dup2_stderr(&null).context("closing standard error")?;
-    let _ = std::fs::File::from(ready).write_all(b"m"); // it may have ended
-    Ok(())
-}
-
-fn serve(args: Args, mode: &Mode, ready: Option<OwnedFd>) -> Result<u8> {
-    let mountpoint = std::path::absolute(&args.mountpoint).context("finding the mount point")?;
-    let lower = match (args.index.clone(), args.packs.clone(), args.lower.clone()) {
-        (Some(index), Some(packs), None) => Lower::Image { index, packs },
-        (None, None, Some(root)) => Lower::HostDir {
-            root,
-            // Ours may lie below the root: it is not to be seen through itself.
-            hide: args.upper.iter().cloned().collect(),
-            uids: IdView(vec![(0, 0, u32::MAX)]),
-            gids: IdView(vec![(0, 0, u32::MAX)]),
-        },
-        _ => return Err(usage("give either --index and --packs, or --lower").into()),
-    };
-    let cow = Cow::open(Options {
-        lower,
-        upper: args.upper.clone(),
-        squash: args.squash,
-        size_limit: args.size,
-        stats: args
-            .stats
-            .clone()
-            .or_else(|| std::env::var_os("RLESS_FUSE_STATS").map(Into::into)),
-    })?;
-    let server = mount::mount_at(&mountpoint, &cow)?;
-    let settled = match mode.flags {
-        flags if flags.is_empty() => Ok(()),
-        flags => remount(&args, flags),
-    };
-    if let Err(e) = settled.and_then(|()| ready.map_or(Ok(()), detach)) {
-        let _ = nix::mount::umount(&mountpoint);
-        return Err(e);
-    }
+fn serve(server: mount::Server) -> Result<u8> {
     server.wait();
     server.stop()?;
     Ok(0)
+}
+
+/// Leaves the caller's session, directory and standard streams.
+fn leave() -> Result<()> {
+    nix::unistd::setsid()?;
+    nix::unistd::chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn start(plan: Plan) -> Result<mount::Server> {
+    if let Some(upper) = &plan.options.upper {
+        wait_free(&upper.join("journal"));
+    }
+    let cow = Cow::open(plan.options)?;
+    mount::mount_at(&plan.target, &cow, &plan.source, plan.flags)
+}
+
+/// umount(8) does not wait for a server that is still writing back: who mounts the same upper again does.
+fn wait_free(journal: &Path) {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let Ok(file) = File::open(journal) else {
+            return;
+        };
+        if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn plan(args: Args) -> Result<Plan> {
+    let mut places = args.places;
+    let target = places.pop().unwrap_or_default();
+    let target = target
+        .canonicalize()
+        .fault(|| failed(format!("mounting at {}", target.display())))?;
+    let overlay = Overlay::parse(&args.options)?;
+    let upper = overlay.upper.or(args.upper).map(absolute).transpose()?;
+    let work = overlay.work.map(absolute).transpose()?;
+    // Ours may lie below what is mounted: it is not to be seen through itself.
+    let hide: Vec<PathBuf> = upper.iter().chain(&work).cloned().collect();
+    let lower = match (
+        args.index.or(overlay.image),
+        args.packs.or(overlay.packs),
+        args.lower,
+    ) {
+        (Some(index), Some(packs), None) if overlay.lower.is_empty() => {
+            Lower::Image { index, packs }
+        }
+        (None, None, Some(root)) => Lower::HostDir {
+            root,
+            hide,
+            uids: IdView(vec![(0, 0, u32::MAX)]),
+            gids: IdView(vec![(0, 0, u32::MAX)]),
+        },
+        (None, None, None) if !overlay.lower.is_empty() => Lower::Stack {
+            roots: overlay.lower,
+            hide,
+        },
+        _ => {
+            return Err(usage("nothing to mount, or more than one thing")
+                .hint("one of --index with --packs, --lower, -o lowerdir=DIR:…, -o image=FILE,packs=DIR")
+                .into());
+        }
+    };
+    let stats = args
+        .stats
+        .or_else(|| std::env::var_os("RLESS_FUSE_STATS").map(Into::into));
+    Ok(Plan {
+        options: Options {
+            lower,
+            upper,
+            squash: overlay.squash.or(args.squash),
+            size_limit: overlay.size.or(args.size),
+            stats: stats.map(absolute).transpose()?,
+        },
+        target,
+        source: overlay
+            .source
+            .or_else(|| places.pop().map(PathBuf::into_os_string))
+            .unwrap_or_else(|| "mount-cow".into()),
+        flags: overlay.flags.0,
+    })
+}
+
+/// The server leaves the directory it was started in.
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).fault(|| failed(format!("finding {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_helpers_are_known_by_their_name() {
+        let line = |words: &str| {
+            let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
+            let line = helper(&words)?;
+            Some(line.join(" ".as_ref()).into_string().unwrap())
+        };
+        assert_eq!(line("/usr/bin/rless run x"), None);
+        let given =
+            line("/sbin/mount.fuse.rless none /mnt -n -o lowerdir=/a -t fuse.rless").unwrap();
+        assert_eq!(given, "rless mount-cow none /mnt -o lowerdir=/a");
+        assert_eq!(
+            line("mount.rless -o lowerdir=/a /mnt").unwrap(),
+            "rless mount-cow -o lowerdir=/a /mnt"
+        );
+        assert_eq!(
+            line("mount.rless x /mnt").unwrap(),
+            "rless mount-cow x /mnt -o defaults"
+        );
+        assert_eq!(
+            line("mount.fuse.rless --version").unwrap(),
+            "rless --version"
+        );
+    }
 }

@@ -1,6 +1,9 @@
-//! A directory of the host as a lower, read-only below us and possibly changing under us.
+//! A directory of the host, or several stacked, as a lower: read-only below us.
 //!
-//! - **Walking**: every path is opened from one descriptor of the root with `openat2` and
+//! One directory may change under us. Stacked ones are as overlayfs's lower directories (see [`layers`]): they
+//! must not change while they are mounted, and are cached for good.
+//!
+//! - **Walking**: every path is opened from a descriptor of the root with `openat2` and
 //!   `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`, so that neither a symbolic link
 //!   nor a mount nor a rename race leads out of the tree.
 //! - **Submounts** show as what they are mounted on would look when empty: an empty directory
@@ -17,23 +20,24 @@
 //! - **Attributes**: `user.*` and `security.capability` are shown, other namespaces are not (their
 //!   values hold host ids or labels).
 
+mod layers;
+
 use super::IdView;
 use super::index::Index;
-use super::meta::{Meta, Res, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Time, errno, rd, wr};
+use super::meta::{Meta, Res, S_IFDIR, S_IFMT, S_IFREG, Time, errno, lk, rd, wr};
 use crate::error::Result;
 use crate::sys::fuse as sysfuse;
-use anyhow::Context;
-use nix::dir::Dir;
+use layers::{Found, Layers, Places, join};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
-use nix::sys::stat::{FileStat, fstat, fstatat};
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{FileStat, fstat};
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Set in every number made from a host inode.
@@ -42,6 +46,8 @@ const HOST_BIT: u64 = 1 << 62;
 const HOLLOW_BIT: u64 = 1 << 61;
 /// Descriptors of lower files kept open.
 const OPEN_FILES: usize = 32;
+/// Listings of stacked directories kept.
+const LISTINGS: usize = 8;
 
 /// One name of a host directory.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ struct Entry {
     bound: bool,
     /// Mode of an inode that is made up.
     hollow: Option<u32>,
+    /// The lower directories it is found in.
+    places: Places,
 }
 
 #[derive(Default)]
@@ -68,14 +76,19 @@ struct Table {
     by_path: HashMap<Box<[u8]>, u64>,
 }
 
-/// A host directory as lower.
+/// Listings, oldest first.
+type Listings = VecDeque<(u64, Arc<Vec<HostName>>)>;
+
+/// A host directory as lower, or several.
 pub(crate) struct HostLower {
-    root: OwnedFd,
-    hide: Vec<PathBuf>,
+    layers: Layers,
+    /// They never change.
+    fixed: bool,
     uids: IdView,
     gids: IdView,
     table: RwLock<Table>,
     open: Mutex<Vec<(u64, Arc<File>)>>,
+    listings: Mutex<Listings>,
 }
 
 impl IdView {
@@ -92,35 +105,6 @@ impl IdView {
     }
 }
 
-fn how(flags: OFlag) -> OpenHow {
-    OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-        .resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        )
-}
-
-fn os(path: &[u8]) -> &OsStr {
-    if path.is_empty() {
-        OsStr::new(".")
-    } else {
-        OsStr::from_bytes(path)
-    }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-    path.extend_from_slice(dir);
-    if !dir.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
-}
-
 /// FNV-1a, for numbers of inodes that are made up.
 fn hash(path: &[u8]) -> u64 {
     path.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
@@ -129,25 +113,18 @@ fn hash(path: &[u8]) -> u64 {
 }
 
 impl HostLower {
-    /// Opens the directory `root`; absolute paths in `hide` show as empty directories.
+    /// Opens the directory `roots` has, or stacks several; absolute paths in `hide` show as empty directories.
     ///
     /// # Errors
-    /// The directory cannot be opened.
-    pub(crate) fn open(root: &Path, hide: &[PathBuf], uids: IdView, gids: IdView) -> Result<Self> {
-        let real = root
-            .canonicalize()
-            .with_context(|| format!("opening root directory {}", root.display()))?;
-        let fd = nix::fcntl::open(
-            &real,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )
-        .with_context(|| format!("opening root directory {}", root.display()))?;
-        let hide = hide
-            .iter()
-            .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()))
-            .filter_map(|p| p.strip_prefix(&real).map(Path::to_owned).ok())
-            .collect();
+    /// A directory cannot be opened.
+    pub(crate) fn open(
+        roots: &[PathBuf],
+        stacked: bool,
+        hide: &[PathBuf],
+        uids: IdView,
+        gids: IdView,
+    ) -> Result<Self> {
+        let layers = Layers::open(roots, hide, stacked)?;
         let mut table = Table::default();
         table.by_ino.insert(
             Index::ROOT,
@@ -156,17 +133,24 @@ impl HostLower {
                 lookups: 0,
                 bound: true,
                 hollow: None,
+                places: layers.all(),
             },
         );
         table.by_path.insert(Box::default(), Index::ROOT);
         Ok(HostLower {
-            root: fd,
-            hide,
+            layers,
+            fixed: stacked,
             uids,
             gids,
             table: RwLock::new(table),
             open: Mutex::default(),
+            listings: Mutex::default(),
         })
+    }
+
+    /// Whether it may change under us.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.fixed
     }
 
     /// Whether the number is one of a host inode.
@@ -178,15 +162,13 @@ impl HostLower {
         rd(&self.table).by_ino.get(&ino).cloned()
     }
 
-    fn open_path(&self, path: &[u8], flags: OFlag) -> Res<OwnedFd> {
-        openat2(&self.root, os(path), how(flags))
-    }
-
     /// The descriptor behind a number, `O_PATH`, if the path still leads to that inode.
     fn open_ino(&self, ino: u64, entry: &Entry) -> Res<(OwnedFd, FileStat)> {
-        let fd = self.open_path(&entry.path, OFlag::O_PATH)?;
+        let fd = self
+            .layers
+            .open_path(&entry.places, &entry.path, OFlag::O_PATH)?;
         let st = fstat(&fd)?;
-        if !entry.bound && number(&st) != ino {
+        if !entry.bound && self.layers.number(&entry.places, &st) != ino {
             return Err(Errno::ESTALE);
         }
         Ok((fd, st))
@@ -228,36 +210,6 @@ impl HostLower {
         }
     }
 
-    fn is_hidden(&self, path: &[u8]) -> bool {
-        self.hide.iter().any(|h| h.as_os_str().as_bytes() == path)
-    }
-
-    /// What is at `path`: its number and, where it is made up, its mode.
-    fn find(&self, path: &[u8]) -> Res<Option<(u64, Option<u32>)>> {
-        if self.is_hidden(path) {
-            return Ok(Some((hollow(path), Some(S_IFDIR | 0o755))));
-        }
-        match self.open_path(path, OFlag::O_PATH) {
-            Ok(fd) => {
-                let st = fstat(&fd)?;
-                let kind = st.st_mode & S_IFMT;
-                let visible = matches!(kind, S_IFREG | S_IFDIR | S_IFLNK | S_IFIFO);
-                Ok(visible.then(|| (number(&st), None)))
-            }
-            Err(Errno::EXDEV) => {
-                // Only the kind of what is mounted there is looked at.
-                let st = fstatat(&self.root, os(path), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-                let mode = match st.st_mode & S_IFMT {
-                    S_IFDIR => S_IFDIR | 0o755,
-                    _ => S_IFREG | 0o644,
-                };
-                Ok(Some((hollow(path), Some(mode))))
-            }
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
     pub(crate) fn lookup(&self, dir: u64, name: &[u8]) -> Res<Option<u64>> {
         let Some(parent) = self.entry(dir) else {
             return Ok(None);
@@ -269,7 +221,13 @@ impl HostLower {
         if let Some(ino) = rd(&self.table).by_path.get(path.as_slice()) {
             return Ok(Some(*ino));
         }
-        let Some((ino, hollow)) = self.find(&path)? else {
+        let found = self.layers.find(&parent.places, &parent.path, name)?;
+        let Some(Found {
+            ino,
+            hollow,
+            places,
+        }) = found
+        else {
             return Ok(None);
         };
         let mut table = wr(&self.table);
@@ -279,10 +237,11 @@ impl HostLower {
             lookups: 0,
             bound: false,
             hollow,
+            places: places.clone(),
         });
         if !entry.bound {
             // The name that was seen last is the one most likely to be there still.
-            entry.path = path;
+            (entry.path, entry.places) = (path, places);
         }
         Ok(Some(ino))
     }
@@ -298,10 +257,8 @@ impl HostLower {
         if let Some(ino) = rd(&self.table).by_path.get(dir) {
             return *ino;
         }
-        self.find(dir)
-            .ok()
-            .flatten()
-            .map_or(Index::ROOT, |(ino, _)| ino)
+        let found = self.layers.resolve(dir).ok().flatten();
+        found.map_or(Index::ROOT, |f| f.ino)
     }
 
     pub(crate) fn list(&self, dir: u64) -> Res<Arc<Vec<HostName>>> {
@@ -309,37 +266,35 @@ impl HostLower {
         if entry.hollow.is_some() {
             return Ok(Arc::default());
         }
-        let fd = self.open_path(&entry.path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        let listing = fd.try_clone().map_err(|e| errno(&e))?;
-        let mut out = Vec::new();
-        for item in Dir::from_fd(listing)?.iter() {
-            let item = item?;
-            let name = item.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let kind = match item.file_type() {
-                Some(t) => sysfuse::dtype_of(t),
-                None => match fstatat(&fd, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Ok(st) => super::meta::dtype(st.st_mode),
-                    Err(_) => continue,
-                },
-            };
-            if !matches!(
-                kind,
-                libc::DT_REG | libc::DT_DIR | libc::DT_LNK | libc::DT_FIFO
-            ) {
-                continue;
-            }
-            let path = join(&entry.path, name);
-            let bound = rd(&self.table).by_path.get(path.as_slice()).copied();
-            out.push(HostName {
-                ino: bound.unwrap_or(from_host(item.ino())),
-                name: name.into(),
-                kind,
-            });
+        if let Some(hit) = self.listing(dir) {
+            return Ok(hit);
         }
-        Ok(Arc::new(out))
+        let mut out = self.layers.list(&entry.places, &entry.path)?;
+        {
+            let table = rd(&self.table);
+            for name in &mut out {
+                let path = join(&entry.path, &name.name);
+                if let Some(bound) = table.by_path.get(path.as_slice()) {
+                    name.ino = *bound;
+                }
+            }
+        }
+        let out = Arc::new(out);
+        if self.fixed {
+            let mut listings = lk(&self.listings);
+            listings.push_back((dir, Arc::clone(&out)));
+            if listings.len() > LISTINGS {
+                listings.pop_front();
+            }
+        }
+        Ok(out)
+    }
+
+    /// A listing that is still true: positions in it stay from one request to the next.
+    fn listing(&self, dir: u64) -> Option<Arc<Vec<HostName>>> {
+        let listings = lk(&self.listings);
+        let hit = listings.iter().find(|(ino, _)| *ino == dir)?;
+        Some(Arc::clone(&hit.1))
     }
 
     pub(crate) fn readlink(&self, ino: u64) -> Res<Vec<u8>> {
@@ -349,7 +304,7 @@ impl HostLower {
     }
 
     fn file(&self, ino: u64) -> Res<Arc<File>> {
-        let mut open = super::meta::lk(&self.open);
+        let mut open = lk(&self.open);
         if let Some(i) = open.iter().position(|(n, _)| *n == ino) {
             let hit = open.remove(i);
             let file = Arc::clone(&hit.1);
@@ -357,9 +312,11 @@ impl HostLower {
             return Ok(file);
         }
         let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
-        let fd = self.open_path(&entry.path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let fd = self.layers.open_path(&entry.places, &entry.path, flags)?;
         let st = fstat(&fd)?;
-        if st.st_mode & S_IFMT != S_IFREG || (!entry.bound && number(&st) != ino) {
+        let same = entry.bound || self.layers.number(&entry.places, &st) == ino;
+        if st.st_mode & S_IFMT != S_IFREG || !same {
             return Err(Errno::ESTALE);
         }
         let file = Arc::new(File::from(fd));
@@ -390,7 +347,8 @@ impl HostLower {
     }
 
     pub(crate) fn xattr(&self, ino: u64, name: &[u8]) -> Res<Option<Vec<u8>>> {
-        if !(name.starts_with(b"user.") || name == b"security.capability") {
+        let shown = name.starts_with(b"user.") || name == b"security.capability";
+        if !shown || self.layers.is_mark(name) {
             return Ok(None);
         }
         let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
@@ -464,9 +422,10 @@ impl HostLower {
 
     /// Restores a binding from the journal.
     pub(crate) fn rebind(&self, ino: u64, path: &[u8]) {
-        let hollow = match self.find(path) {
-            Ok(Some((_, hollow))) => hollow,
-            _ => None,
+        let found = self.layers.resolve(path).ok().flatten();
+        let (hollow, places) = match found {
+            Some(f) => (f.hollow, f.places),
+            None => (None, self.layers.all()),
         };
         let mut table = wr(&self.table);
         table.by_path.insert(path.into(), ino);
@@ -477,6 +436,7 @@ impl HostLower {
                 lookups: 0,
                 bound: true,
                 hollow,
+                places,
             },
         );
     }
@@ -493,10 +453,6 @@ impl HostLower {
         all.sort();
         all
     }
-}
-
-fn number(st: &FileStat) -> u64 {
-    from_host(st.st_ino)
 }
 
 fn hollow(path: &[u8]) -> u64 {

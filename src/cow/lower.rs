@@ -115,7 +115,7 @@ impl Low {
 
     /// Whether somebody else may change it under us.
     pub(crate) fn is_live(&self) -> bool {
-        matches!(self.kind, Kind::Host(_))
+        self.as_host().is_some_and(HostLower::is_live)
     }
 
     pub(crate) fn as_host(&self) -> Option<&HostLower> {
@@ -137,7 +137,7 @@ impl Low {
 
     /// Never give a number below `ino` again (replay).
     pub(crate) fn reserve(&self, ino: u64) {
-        if !self.contains_number(ino.saturating_sub(1)) || !self.is_live() {
+        if !self.contains_number(ino.saturating_sub(1)) || self.as_host().is_none() {
             self.next.fetch_max(ino, Ordering::Relaxed);
         }
     }

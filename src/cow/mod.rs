@@ -127,6 +127,13 @@ pub enum Lower {
         /// How groups show inside.
         gids: IdView,
     },
+    /// Host directories stacked as overlayfs stacks them, which nobody changes meanwhile. Ids show as they are.
+    Stack {
+        /// The directories, uppermost first.
+        roots: Vec<PathBuf>,
+        /// Absolute host paths shown as empty directories (the upper).
+        hide: Vec<PathBuf>,
+    },
 }
 
 /// How a host id shows inside: (first inside, first on the host, count) as in `uid_map`; an id
@@ -180,7 +187,11 @@ impl Cow {
                 hide,
                 uids,
                 gids,
-            } => Low::host(host::HostLower::open(&root, &hide, uids, gids)?),
+            } => Low::host(host::HostLower::open(&[root], false, &hide, uids, gids)?),
+            Lower::Stack { roots, hide } => {
+                let ids = || IdView(vec![(0, 0, u32::MAX)]);
+                Low::host(host::HostLower::open(&roots, true, &hide, ids(), ids())?)
+            }
         };
         let tree = Tree::open(
             low,

@@ -21,8 +21,9 @@ use anyhow::Context;
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -267,12 +268,12 @@ fn run(shared: &Shared, channel: &File) {
     }
 }
 
-/// Mounts `cow` at `target` and serves it. The caller has to be privileged in a user namespace
+/// Mounts `cow` at `target` and serves it; `source` is what mount tables show. The caller has to be privileged in a user namespace
 /// and in a mount namespace of it; ids are that user namespace's.
 ///
 /// # Errors
 /// `/dev/fuse` cannot be opened, the mount is refused, or as [`Cow::serve`].
-pub fn mount_at(target: &Path, cow: &Cow) -> Result<Server> {
+pub fn mount_at(target: &Path, cow: &Cow, source: &OsStr, flags: MsFlags) -> Result<Server> {
     let doing = || format!("mounting at {}", target.display());
     let fuse = File::options()
         .read(true)
@@ -281,8 +282,7 @@ pub fn mount_at(target: &Path, cow: &Cow) -> Result<Server> {
         .context("opening /dev/fuse")?;
     let fs = Fs::open("fuse").with_context(doing)?;
     let outer = (|| {
-        // What mount.fuse(8) gives rless as its first word, at a remount.
-        fs.set("source", "mount-cow")?;
+        fs.set("source", source)?;
         fs.set("subtype", "rless")?;
         fs.set("fd", fuse.as_raw_fd().to_string())?;
         fs.set("rootmode", "40000")?;
@@ -290,12 +290,27 @@ pub fn mount_at(target: &Path, cow: &Cow) -> Result<Server> {
         fs.set("group_id", "0")?;
         fs.flag("default_permissions")?;
         fs.flag("allow_other")?;
-        fs.mount(0)
+        fs.mount(attributes(flags))
     })()
     .with_context(doing)?;
     let served = cow.serve(fuse.into())?;
     show_root(&outer, target).with_context(doing)?;
     Ok(served)
+}
+
+/// `MOUNT_ATTR_*` of a mount's flags (`<linux/mount.h>`).
+fn attributes(flags: MsFlags) -> u64 {
+    [
+        (MsFlags::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (MsFlags::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (MsFlags::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+        (MsFlags::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (MsFlags::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (MsFlags::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.contains(*flag))
+    .fold(0, |sum, (_, attribute)| sum | attribute)
 }
 
 /// Mounts the tree's root at `target`.

@@ -25,6 +25,7 @@ mod posix;
 mod shrink;
 mod space;
 mod tree;
+mod union;
 
 use crate::harness::{Sandbox, note_skip, prepared};
 use fleet::Fleet;
