@@ -1,7 +1,7 @@
 //! The copy-on-write file system that a container's root is.
 //!
-//! A [`Cow`] is the union, done once, of an immutable [`Lower`] (an image index and its packs, or a
-//! plain host directory) and an *upper*: a directory holding a metadata journal and data files.
+//! A [`Cow`] is the union, done once, of an immutable [`Lower`] (an image index and its packs, or plain
+//! host directories) and an *upper*: a directory holding a metadata journal and data files.
 //! It answers look-ups by path in-process (users, groups, `cp`: nothing outside the mount's user
 //! namespace may look through the mount) and is served over FUSE by [`Cow::serve`].
 //!
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `index.rs` | the on-disk image/layer index: pure reader and builder |
 //! | `merge.rs` | layer indexes, lowest first, into one image index (whiteouts exist only here) |
-//! | `lower.rs`, `host.rs`, `refs.rs` | what an upper lies over: an index, or a host directory |
+//! | `lower.rs`, `host.rs`, `refs.rs` | what an upper lies over: an index, or host directories |
 //! | `upper/` | inode table in memory over the lower, data files, durability; the theory is in its `mod.rs` |
 //! | `journal/` | the on-disk journal: pure record codec, and the file around it |
 //! | `acl.rs`, `ranges.rs`, `meta.rs` | access control lists, block sets, plain values: pure |
