@@ -166,6 +166,8 @@ impl Server {
             op::RELEASEDIR => self.releasedir(r),
             op::READDIR => self.readdir(r, out, false),
             op::READDIRPLUS => self.readdir(r, out, true),
+            // The kernel then makes a file by MKNOD and opens it without asking: no RELEASE for it.
+            op::CREATE if !self.tree.low.is_live() => Err(Errno::ENOSYS),
             op::CREATE => self.create(r, out, false),
             op::TMPFILE => self.create(r, out, true),
             op::FALLOCATE => self.fallocate(r),
