@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: &[u8; 8] = b"rlessjnl";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 pub(super) const HEADER: usize = 48;
 pub(super) const FRAME: usize = 16;
 /// Longest record taken for one: a Data record of a very scattered file.

@@ -19,7 +19,7 @@ pub(crate) type XattrList<'a> = Vec<(&'a [u8], &'a [u8])>;
 /// Where a file's content is: blocks of the data file, the rest from the lower below `base_len`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Extents {
-    /// Data file, 0 for none.
+    /// Data file, 0 for none; with the top bit set the place in an arena where the file's blocks begin.
     pub data_id: u64,
     /// Bytes of the lower content that show through where `blocks` has nothing.
     pub base_len: u64,
@@ -114,8 +114,8 @@ pub(crate) enum Record<'a> {
         kind: u8,
         name: &'a [u8],
     },
-    /// Every inode and data number below these has been given out.
-    Next { ino: u64, data_id: u64 },
+    /// Every inode and data number below these has been given out, and every address in the arenas.
+    Next { ino: u64, data_id: u64, arena: u64 },
 }
 
 /// Why a payload is no record.
@@ -458,10 +458,15 @@ impl<'a> Record<'a> {
                 o.u8(*kind);
                 o.bytes(name);
             }
-            Record::Next { ino, data_id } => {
+            Record::Next {
+                ino,
+                data_id,
+                arena,
+            } => {
                 o.u8(12);
                 o.u64(*ino);
                 o.u64(*data_id);
+                o.u64(*arena);
             }
             _ => {}
         }
@@ -572,6 +577,7 @@ impl<'a> Record<'a> {
             12 => Record::Next {
                 ino: i.u64()?,
                 data_id: i.u64()?,
+                arena: i.u64()?,
             },
             other => return Err(Bad::Type(other)),
         })
@@ -701,6 +707,7 @@ mod tests {
             Record::Next {
                 ino: 100,
                 data_id: 50,
+                arena: 1 << 20,
             },
         ]
     }

@@ -1,30 +1,182 @@
-//! Data files: the content of upper files, `data/<xx>/<number in hex>`.
+//! Data files: the content of upper files.
 //!
-//! Numbers are never inode numbers: a file truncated to nothing gets a fresh one with its next
-//! write, so that the old content stays untouched until the journal no longer needs it.
+//! # Places
+//!
+//! | content | is in | because |
+//! |---|---|---|
+//! | of at most [`SMALL`] bytes | a *region* of an arena, `data/arena-<number in hex>` | an inode of the host costs more than such a file's bytes: to make, to sync, to delete |
+//! | more, or of a large file of the lower | a data file of its own, `data/<xx>/<number in hex>` | it may become very long and have holes |
+//!
+//! An arena ([`super::arena`]) is a sparse file that many regions share, one behind the other. A region is where
+//! `[0, cap)` of one file's content is, from `base` on. Both are known by a number, the *data id* of the
+//! journal: one of a region has the top bit set and is the address of its first block, so that the number says
+//! where it is. Everything that is said of data files (redo, holds, what may be deleted when) is said of both.
+//!
+//! Numbers are never inode numbers, and never given out again: a file truncated to nothing gets a fresh
+//! one with its next write, so that the old content stays untouched until the journal no longer needs it.
+//!
+//! # A region that becomes too small
+//!
+//! Nobody knows how long a file will be. A region has the blocks its first write needs, and at least those of the lower's
+//! file. A write behind its end
+//!
+//! 1. makes it longer, if it is the arena's last, up to [`GROWN`]: files written one after the other;
+//! 2. else *moves* the content to a new region, of twice the size, or above [`SMALL`] to a data file of its own
+//!    ([`super::moving`]).
+//!
+//! # Giving space back
+//!
+//! What is no longer needed, by the same rules as a data file that can be deleted, is punched into a hole, neighbours at
+//! once; an arena without a region in use is deleted. Where the host cannot punch, only that gives space back.
+//! Opening an upper punches what no file refers to, and cuts arenas behind their last region: so bytes behind
+//! a region's written part are zeros, as they are behind a file's end.
 
+use super::super::journal::record::Extents;
 use super::super::meta::{Res, errno};
+use super::arena::{self, Arenas, Region, is_region};
+use super::flush::MANY;
 use super::io_errno;
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Content up to this many bytes is put into an arena.
+pub(super) const SMALL: u64 = 256 << 10;
+/// A region at the end of an arena may grow to this many bytes.
+pub(super) const GROWN: u64 = 512 << 10;
 
 /// The directory of data files.
 pub(crate) struct DataDir {
     dir: OwnedFd,
+    arenas: Arenas,
     next: AtomicU64,
     /// A subdirectory was made and its name may not be durable.
     names_dirty: AtomicBool,
+}
+
+/// Where the bytes of a data file are: offset 0 is at `base` of `file`.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(super) file: Arc<File>,
+    base: u64,
+}
+
+/// What is left of a data file after a replay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// One past its highest block with content.
+    pub end: u64,
+    /// Blocks it may take.
+    pub blocks: u64,
+}
+
+impl Place {
+    pub(super) fn new(file: &Arc<File>, base: u64) -> Place {
+        Place {
+            file: Arc::clone(file),
+            base,
+        }
+    }
+
+    /// `pwrite` all of it.
+    ///
+    /// # Errors
+    /// As pwrite(2); a part may have been written.
+    pub(crate) fn write(&self, data: &[u8], offset: u64) -> Res<()> {
+        std::os::unix::fs::FileExt::write_all_at(&*self.file, data, self.base + offset)
+            .map_err(|e| errno(&e))
+    }
+
+    /// `pread` until `buf` is full or the file ends; the rest is zeroed.
+    ///
+    /// # Errors
+    /// As pread(2).
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Res<()> {
+        let (mut n, at) = (0, self.base + offset);
+        while n < buf.len() {
+            match std::os::unix::fs::FileExt::read_at(&*self.file, &mut buf[n..], at + n as u64) {
+                Ok(0) => break,
+                Ok(k) => n += k,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(errno(&e)),
+            }
+        }
+        buf[n..].fill(0);
+        Ok(())
+    }
+
+    /// Makes bytes a hole.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub(crate) fn punch(&self, offset: u64, len: u64) -> Res<()> {
+        arena::punch(&self.file, self.base + offset, len)
+    }
+
+    /// Makes bytes zeros that have their space on the disk, behind the file's end too.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub(crate) fn reserve(&self, offset: u64, len: u64) -> Res<()> {
+        let at = (self.base + offset).cast_signed();
+        let mode = FallocateFlags::FALLOC_FL_ZERO_RANGE;
+        fallocate(&*self.file, mode, at, len.cast_signed())
+    }
+
+    /// Gives back what lies behind `end`; `cap` is where the room ends ([`u64::MAX`]: nowhere).
+    ///
+    /// # Errors
+    /// As ftruncate(2) or fallocate(2).
+    pub(crate) fn cut(&self, end: u64, cap: u64) -> Res<()> {
+        if cap == u64::MAX {
+            self.file.set_len(end).map_err(|e| errno(&e))
+        } else {
+            self.punch(end, cap.saturating_sub(end))
+        }
+    }
+
+    /// Makes bytes zeros that stay reserved where the host can do that. `cap` as for [`Place::cut`].
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub(crate) fn clear(&self, from: u64, to: u64, cap: u64) -> Res<()> {
+        let mode = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let (at, len) = (self.base + from, to - from);
+        if fallocate(&*self.file, mode, at.cast_signed(), len.cast_signed()).is_ok() {
+            return Ok(());
+        }
+        let zeros = [0; 1 << 16];
+        let mut end = to;
+        if cap == u64::MAX {
+            end = end.min(self.file.metadata().map_err(|e| errno(&e))?.len());
+        }
+        let mut at = from;
+        while at < end {
+            let n = (end - at).min(zeros.len() as u64);
+            self.write(&zeros[..n as usize], at)?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// Makes the content durable.
+    ///
+    /// # Errors
+    /// As fdatasync(2).
+    pub(crate) fn sync(&self) -> Res<()> {
+        self.file.sync_data().map_err(|e| io_errno(&e))
+    }
 }
 
 fn place(id: u64) -> String {
@@ -47,31 +199,69 @@ impl DataDir {
         let dir = File::open(&path).with_context(what)?;
         Ok(DataDir {
             dir: dir.into(),
+            arenas: Arenas::new(),
             next: AtomicU64::new(1),
             names_dirty: AtomicBool::new(false),
         })
     }
 
-    /// A number no data file had before.
+    /// A number no data file had before, for one of its own.
     pub(crate) fn alloc(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The next number [`DataDir::alloc`] would give.
-    pub(crate) fn next(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+    /// A new region of an arena.
+    ///
+    /// # Errors
+    /// `EFBIG` for more than an arena holds.
+    pub(super) fn alloc_region(&self, blocks: u64) -> Res<u64> {
+        self.arenas.alloc(&self.dir, blocks)
     }
 
-    /// Never give out numbers below `id` again.
-    pub(crate) fn reserve(&self, id: u64) {
+    /// Whether the region could be made longer where it is.
+    pub(super) fn extend(&self, region: Region, blocks: u64) -> bool {
+        self.arenas.extend(region, blocks)
+    }
+
+    /// The next number [`DataDir::alloc`] would give, and the next address of the arenas.
+    pub(crate) fn next(&self) -> (u64, u64) {
+        (self.next.load(Ordering::Relaxed), self.arenas.next())
+    }
+
+    /// Never give out numbers and addresses below these again.
+    pub(crate) fn reserve(&self, id: u64, address: u64) {
         self.next.fetch_max(id, Ordering::Relaxed);
+        self.arenas.reserve(address);
     }
 
-    /// Opens a data file, making it if `create`.
+    /// The journal names these blocks: never give them out again.
+    pub(crate) fn seen(&self, extents: &Extents) {
+        let end = extents.blocks.last().map_or(0, |(_, e)| *e);
+        match extents.data_id {
+            0 => {}
+            id if is_region(id) => self.arenas.reserve((id & !arena::TAG).saturating_add(end)),
+            id => self.reserve(id.saturating_add(1), 0),
+        }
+    }
+
+    /// Where a data file is, made if `create`.
     ///
     /// # Errors
     /// As open(2).
-    pub(crate) fn file(&self, id: u64, create: bool) -> Res<File> {
+    pub(crate) fn place(&self, id: u64, create: bool) -> Res<Place> {
+        if is_region(id) {
+            self.arenas.place(&self.dir, id, create)
+        } else {
+            self.file(id, create)
+                .map(|file| Place::new(&Arc::new(file), 0))
+        }
+    }
+
+    /// Opens a data file of its own, making it if `create`.
+    ///
+    /// # Errors
+    /// As open(2).
+    fn file(&self, id: u64, create: bool) -> Res<File> {
         let name = place(id);
         let mut flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         if create {
@@ -92,30 +282,46 @@ impl DataDir {
         }
     }
 
-    /// Deletes a data file; one that is not there is fine.
-    pub(crate) fn delete(&self, id: u64) -> Res<()> {
-        match unlinkat(&self.dir, place(id).as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(e) => Err(e),
-        }
+    /// Deletes data files; failures cost space until the next open, one that is not there is fine.
+    pub(crate) fn delete(&self, mut list: Vec<Region>) {
+        list.retain(|r| {
+            if !is_region(r.id) {
+                let _ = unlinkat(&self.dir, place(r.id).as_str(), UnlinkatFlags::NoRemoveDir);
+            }
+            is_region(r.id)
+        });
+        self.arenas.free(&self.dir, &mut list);
     }
 
-    /// Deletes every data file but those in `keep` (after a crash).
-    pub(crate) fn sweep(&self, path: &Path, keep: &HashSet<u64>) -> Result<()> {
+    /// Deletes every data file but those in `keep` (after a crash). Those that are `fresh` may be missing.
+    pub(crate) fn sweep(
+        &self,
+        path: &Path,
+        keep: &HashMap<u64, Kept>,
+        fresh: impl Fn(u64) -> bool,
+    ) -> Result<()> {
         let path = path.join("data");
         let what = || format!("sweeping {}", path.display());
-        for sub in std::fs::read_dir(&path).with_context(what)? {
-            for file in std::fs::read_dir(sub.with_context(what)?.path()).with_context(what)? {
-                let file = file.with_context(what)?;
-                let id = file
-                    .file_name()
-                    .to_str()
-                    .and_then(|n| u64::from_str_radix(n, 16).ok());
-                if let Some(id) = id {
-                    self.reserve(id + 1);
-                    if !keep.contains(&id) {
-                        std::fs::remove_file(file.path()).with_context(what)?;
-                    }
+        let mut arenas = Vec::new();
+        for entry in std::fs::read_dir(&path).with_context(what)? {
+            let entry = entry.with_context(what)?;
+            match entry.file_name().to_str().and_then(arena::parse) {
+                Some(number) => arenas.push(number),
+                None => self.sweep_own(&entry.path(), keep).with_context(what)?,
+            }
+        }
+        self.arenas.sweep(&self.dir, &arenas, keep, fresh)
+    }
+
+    fn sweep_own(&self, sub: &Path, keep: &HashMap<u64, Kept>) -> std::io::Result<()> {
+        for file in std::fs::read_dir(sub)? {
+            let file = file?;
+            let name = file.file_name();
+            let id = name.to_str().and_then(|n| u64::from_str_radix(n, 16).ok());
+            if let Some(id) = id {
+                self.reserve(id.saturating_add(1), 0);
+                if !keep.contains_key(&id) {
+                    std::fs::remove_file(file.path())?;
                 }
             }
         }
@@ -135,22 +341,50 @@ impl DataDir {
         fstatvfs(&self.dir)
     }
 
-    /// Makes a data file's content durable, and its name unless it is. One that is not there has
-    /// been deleted: nothing needs it.
+    /// Makes the content of data files durable, and their names unless they are: number and whether.
+    /// One that is not there has been deleted: nothing needs it.
     ///
     /// # Errors
     /// As fdatasync(2).
-    pub(crate) fn sync(&self, id: u64, named: bool) -> Res<()> {
-        match self.file(id, false) {
-            Ok(file) => file.sync_data().map_err(|e| io_errno(&e))?,
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(e) => return Err(e),
+    pub(crate) fn sync(&self, ids: impl Iterator<Item = (u64, bool)>) -> Res<()> {
+        // One of each arena will do.
+        let mut arenas: HashMap<u64, u64> = HashMap::new();
+        let mut own = Vec::new();
+        for (id, named) in ids.filter(|(id, _)| *id != 0) {
+            if is_region(id) {
+                arenas.insert(arena::number(id), id);
+            } else {
+                own.push((id, named));
+            }
         }
-        if named { Ok(()) } else { self.sync_names(id) }
+        if own.len() >= MANY {
+            return self.syncfs();
+        }
+        let arenas = arenas.into_values().map(|id| (id, false));
+        for (id, named) in own.into_iter().chain(arenas) {
+            match self.place(id, false) {
+                Ok(place) => place.sync()?,
+                Err(Errno::ENOENT) => continue,
+                Err(e) => return Err(e),
+            }
+            if !named {
+                self.sync_names(id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the names of new data files durable.
     pub(crate) fn sync_names(&self, id: u64) -> Res<()> {
+        if is_region(id) {
+            if !self.arenas.named(id) {
+                self.names_dirty.store(false, Ordering::Release);
+                nix::unistd::fsync(&self.dir)
+                    .inspect_err(|_| self.names_dirty.store(true, Ordering::Release))?;
+                self.arenas.set_named(id);
+            }
+            return Ok(());
+        }
         if self.names_dirty.swap(false, Ordering::AcqRel) {
             nix::unistd::fsync(&self.dir)?;
         }
@@ -167,30 +401,4 @@ impl DataDir {
         };
         File::from(sub).sync_all().map_err(|e| io_errno(&e))
     }
-}
-
-/// `pwrite` all of it.
-///
-/// # Errors
-/// As pwrite(2); a part may have been written.
-pub(crate) fn write_all(file: &File, data: &[u8], offset: u64) -> Res<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, data, offset).map_err(|e| errno(&e))
-}
-
-/// `pread` until `buf` is full or the file ends; the rest is zeroed.
-///
-/// # Errors
-/// As pread(2).
-pub(crate) fn read_padded(file: &File, buf: &mut [u8], offset: u64) -> Res<()> {
-    let mut n = 0;
-    while n < buf.len() {
-        match std::os::unix::fs::FileExt::read_at(file, &mut buf[n..], offset + n as u64) {
-            Ok(0) => break,
-            Ok(k) => n += k,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(errno(&e)),
-        }
-    }
-    buf[n..].fill(0);
-    Ok(())
 }

@@ -2,15 +2,14 @@
 //!
 //! A block of 4 KiB is in the data file (`valid`), or the lower's (below `base_len`), or zeros.
 //! Whatever the data file holds outside `valid` is garbage of earlier times; beyond `phys` there
-//! is nothing, so that a fresh block behind it needs no clearing.
+//! is nothing, so that a fresh block behind it needs no clearing. What the data file is: [`super::data`].
 
 use super::super::meta::{BLOCK, Res, lk};
-use super::data::{read_padded, write_all};
+use super::arena::{Region, is_region};
+use super::data::Place;
 use super::node::{FileBody, Node};
-use super::{Store, Tree, io_errno};
+use super::{Store, Tree};
 use nix::errno::Errno;
-use std::fs::File;
-use std::sync::Arc;
 
 /// What a piece of a file is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,52 +35,8 @@ impl FileBody {
 }
 
 impl Tree {
-    /// The data file's descriptor, opened on demand (and made, for a file's first write).
-    pub(super) fn data_file(&self, node: &Node, f: &mut FileBody) -> Res<Arc<File>> {
-        if let Some(fd) = &f.fd {
-            return Ok(Arc::clone(fd));
-        }
-        let store = self.store()?;
-        let create = f.data_id == 0;
-        if create {
-            f.data_id = store.data.alloc();
-            f.phys = 0;
-            f.logged = false;
-            f.named = false;
-            f.full = true;
-        }
-        let mut opened = store.data.file(f.data_id, create);
-        if let Err(Errno::EMFILE | Errno::ENFILE) = opened {
-            self.close_idle(store, store.flush.open_count());
-            opened = store.data.file(f.data_id, create);
-        }
-        let file = match opened {
-            Ok(file) => Arc::new(file),
-            Err(e) => {
-                if create {
-                    f.data_id = 0;
-                }
-                return Err(match e {
-                    Errno::EMFILE | Errno::ENFILE => Errno::ENOMEM,
-                    // A data file the journal names is gone: damage, not "no such file".
-                    Errno::ENOENT => Errno::EIO,
-                    e => e,
-                });
-            }
-        };
-        if !create && f.phys == u64::MAX {
-            f.phys = file.metadata().map_err(|e| io_errno(&e))?.len();
-        }
-        f.fd = Some(Arc::clone(&file));
-        store.flush.opened(node.ino);
-        if store.flush.open_count() > store.flush.open_limit() {
-            self.close_idle(store, store.flush.open_limit() / 4);
-        }
-        Ok(file)
-    }
-
     /// Closes up to `n` of the descriptors opened first. Nodes in use right now keep theirs.
-    fn close_idle(&self, store: &Store, n: usize) {
+    pub(super) fn close_idle(&self, store: &Store, n: usize) {
         for _ in 0..n {
             let Some(ino) = store.flush.oldest_open() else {
                 return;
@@ -103,7 +58,7 @@ impl Tree {
         &self,
         ino: u64,
         f: &FileBody,
-        file: Option<&File>,
+        place: Option<&Place>,
         buf: &mut [u8],
         offset: u64,
     ) -> Res<()> {
@@ -114,7 +69,7 @@ impl Tree {
             let part = &mut buf[(at - offset) as usize..(until - offset) as usize];
             match piece {
                 Piece::Zero => part.fill(0),
-                Piece::Data => read_padded(file.ok_or(Errno::EIO)?, part, at)?,
+                Piece::Data => place.ok_or(Errno::EIO)?.read(part, at)?,
                 Piece::Low => {
                     let low = self.low.read(ino, at, part.len())?;
                     let n = low.len().min(part.len());
@@ -147,7 +102,7 @@ impl Tree {
         &self,
         ino: u64,
         f: &mut FileBody,
-        file: &File,
+        place: &Place,
         edge: u64,
         before: bool,
     ) -> Res<()> {
@@ -166,7 +121,7 @@ impl Tree {
         let mut block = [0u8; BLOCK as usize];
         let part = &mut block[..(to - from) as usize];
         self.gather(ino, f, None, part, from)?;
-        write_all(file, part, from)?;
+        place.write(part, from)?;
         f.phys = f.phys.max(to);
         Ok(())
     }
@@ -180,9 +135,9 @@ impl Tree {
             // The shorter length must be durable before bytes the longer one needs are cleared.
             self.make_durable(self.store()?, seq, false)?;
             f.written.insert(size / BLOCK, size / BLOCK + 1);
-            let file = self.data_file(node, f)?;
+            let place = self.data_file(node, f, 0)?;
             let zeros = [0u8; BLOCK as usize];
-            write_all(&file, &zeros[..(to - size) as usize], size)?;
+            place.write(&zeros[..(to - size) as usize], size)?;
             f.phys = f.phys.max(to);
         }
         f.stale = None;
@@ -196,25 +151,35 @@ impl Tree {
         f.fd = None;
         f.stale = None;
         f.generation += 1;
-        let (id, logged) = (f.data_id, f.logged);
-        f.data_id = 0;
+        let (region, logged) = (f.region(), f.logged);
+        let left = std::mem::take(&mut f.left);
+        (f.data_id, f.blocks) = (0, 0);
         f.phys = 0;
         f.logged = false;
         f.named = false;
         f.written = super::super::ranges::Ranges::default();
         f.inflight = super::super::ranges::Ranges::default();
         f.redo = 0;
-        let (true, Ok(store)) = (id != 0, self.store()) else {
-            return;
-        };
-        if logged {
-            let seq = store.journal.last();
-            lk(&store.flush.doomed).push((seq, id));
-            store.flush.wake();
-        } else {
-            // No record names it: nothing needs it after a crash. A failure leaves a file
-            // that the next open sweeps.
-            let _ = store.data.delete(id);
+        let Ok(store) = self.store() else { return };
+        let last = store.journal.last();
+        for region in left {
+            self.doom(store, last, region);
+        }
+        if region.id != 0 {
+            // What no record names is not needed after a crash.
+            self.doom(store, if logged { last } else { 0 }, region);
+        }
+    }
+
+    /// Deletes a data file when the record numbered `seq` is durable; 0: at once, or soon.
+    pub(super) fn doom(&self, store: &Store, seq: u64, region: Region) {
+        if seq == 0 && !is_region(region.id) {
+            return store.data.delete(vec![region]);
+        }
+        lk(&store.flush.doomed).push((seq, region));
+        store.flush.wake();
+        if seq == 0 && store.flush.idle(region.blocks) {
+            store.data.delete(store.flush.ripe(store.journal.durable()));
         }
     }
 }

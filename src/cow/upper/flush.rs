@@ -6,7 +6,7 @@
 //! |---|---|
 //! | fdatasync of a file that was only overwritten in blocks the journal knows | 1: its data file's |
 //! | fsync with at most 64 KiB changed since the file's last record ([`super::redo`]) | 1: the journal's |
-//! | fsync with more | 2, or 3 with a new data file: data file, its directory, journal |
+//! | fsync with more | 2, or 3 with a new data file or arena: that, its directory, journal |
 //!
 //! Times that the first kind leaves out follow with the periodic flush.
 //!
@@ -23,25 +23,28 @@
 //! too much, *held*: no record from there on is written out before the data file was synced. So
 //! the journal is written only up to a number below which nothing is held.
 //!
-//! Data files whose inode is gone are deleted, and cut ones trimmed, when the record of it is
-//! durable: until then a crash brings the old content back whole.
+//! Data files whose inode is gone or whose content moved are deleted, and cut ones trimmed, when the record of
+//! it is durable: until then a crash brings the old content back whole.
 
 use super::super::journal::Record;
 use super::super::journal::record::Extents;
 use super::super::meta::{BLOCK, Res, lk, rd, wr};
 use super::super::ranges::Ranges;
+use super::arena::Region;
+use super::data::Place;
 use super::node::{Body, FileBody, Node, State};
-use super::{Store, Tree, io_errno};
+use super::{Store, Tree};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// How long a change may stay in memory.
 const PERIOD: Duration = Duration::from_secs(5);
-/// From this many dirty files on one syncfs is cheaper than an fdatasync each.
+/// From this many dirty data files on one syncfs is cheaper than an fdatasync each.
 pub(super) const MANY: usize = 32;
+/// More blocks than this of content that nobody needs are given back at once: they take memory.
+const IDLE: u64 = 4096;
 /// No content goes into the journal unasked when this much waits there already.
 const WAITING: usize = 256 << 10;
 
@@ -55,7 +58,9 @@ pub(crate) struct Flush {
     /// Held by who folds.
     pub(super) folding: Mutex<()>,
     /// Data files to delete when the record of that number is durable.
-    pub(super) doomed: Mutex<Vec<(u64, u64)>>,
+    pub(super) doomed: Mutex<Vec<(u64, Region)>>,
+    /// Blocks of those that wait for nothing but the flusher.
+    idle: AtomicU64,
     /// Files to cut likewise.
     trims: Mutex<Vec<(u64, u64)>>,
     /// Inodes with an open data file, oldest first.
@@ -85,7 +90,7 @@ pub(super) struct Snapshot {
     extents: Extents,
     generation: u64,
     named: bool,
-    file: Option<Arc<File>>,
+    file: Option<Place>,
 }
 
 impl Flush {
@@ -98,6 +103,7 @@ impl Flush {
             holds: Mutex::default(),
             folding: Mutex::default(),
             doomed: Mutex::default(),
+            idle: AtomicU64::new(0),
             trims: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicUsize::new(0),
@@ -143,6 +149,17 @@ impl Flush {
     }
     pub(super) fn open_limit(&self) -> usize {
         self.limit
+    }
+
+    /// Data files that may be deleted now.
+    pub(super) fn ripe(&self, durable: u64) -> Vec<Region> {
+        ripe(&self.doomed, durable)
+    }
+
+    /// So many more blocks wait for the flusher only; whether they should not.
+    pub(super) fn idle(&self, blocks: u64) -> bool {
+        let before = self.idle.fetch_add(blocks, Ordering::Relaxed);
+        before + blocks > IDLE && self.idle.swap(0, Ordering::Relaxed) > IDLE
     }
 
     /// Ends [`Tree::flusher`].
@@ -191,7 +208,13 @@ impl Tree {
 
     /// A locked file has content the journal does not know.
     pub(super) fn mark_dirty(&self, node: &Node, state: &mut State) {
-        if let (Body::File(f), Ok(store)) = (&mut state.body, self.store())
+        if let Body::File(f) = &mut state.body {
+            self.list_dirty(node, f);
+        }
+    }
+
+    pub(super) fn list_dirty(&self, node: &Node, f: &mut FileBody) {
+        if let Ok(store) = self.store()
             && !f.dirty
         {
             f.dirty = true;
@@ -216,7 +239,7 @@ impl Tree {
         }
         let file = match f.data_id {
             0 => None,
-            _ => Some(self.data_file(node, f)?),
+            _ => Some(self.data_file(node, f, 0)?),
         };
         f.dirty = false;
         f.grown = false;
@@ -258,6 +281,7 @@ impl Tree {
             extents: snap.extents,
             redo: None,
         });
+        self.moved_out(f);
         true
     }
 
@@ -302,6 +326,7 @@ impl Tree {
             });
         }
         f.told(seq);
+        self.moved_out(f);
         (f.redo, f.redos) = (0, 0);
     }
 
@@ -313,13 +338,10 @@ impl Tree {
                 return Ok(());
             };
             if let Some(file) = &snap.file {
-                let synced =
-                    file.sync_data()
-                        .map_err(|e| io_errno(&e))
-                        .and_then(|()| match snap.named {
-                            true => Ok(()),
-                            false => store.data.sync_names(snap.extents.data_id),
-                        });
+                let synced = file.sync().and_then(|()| match snap.named {
+                    true => Ok(()),
+                    false => store.data.sync_names(snap.extents.data_id),
+                });
                 if let Err(e) = synced {
                     self.not_told(node, &mut wr(&node.state));
                     return Err(e);
@@ -385,11 +407,11 @@ impl Tree {
             if f.written == Ranges::default() {
                 return Ok(true);
             }
-            let file = self.data_file(node, f)?;
+            let file = self.data_file(node, f, 0)?;
             f.inflight = std::mem::take(&mut f.written);
             file
         };
-        let synced = file.sync_data().map_err(|e| io_errno(&e));
+        let synced = file.sync();
         let mut state = wr(&node.state);
         match (&synced, &mut state.body) {
             (Ok(()), Body::File(f)) => f.inflight = Ranges::default(),
@@ -424,13 +446,8 @@ impl Tree {
             let all = lk(&store.flush.holds);
             all.iter().filter(|h| h.seq <= seq).copied().collect()
         };
-        if holds.len() >= MANY {
-            store.data.syncfs()?;
-        } else {
-            for hold in &holds {
-                store.data.sync(hold.data_id, hold.named)?;
-            }
-        }
+        let ids = holds.iter().map(|hold| (hold.data_id, hold.named));
+        store.data.sync(ids)?;
         if !holds.is_empty() {
             // Others may have been at the same ones: no harm.
             lk(&store.flush.holds).retain(|h| h.seq > seq);
@@ -446,15 +463,10 @@ impl Tree {
         let Ok(store) = self.store() else {
             return Ok(());
         };
+        // What is not needed any more need not be written first.
+        store.data.delete(store.flush.ripe(store.journal.durable()));
         let dirty = std::mem::take(&mut *lk(&store.flush.dirty));
-        let result = if dirty.len() < MANY {
-            dirty.iter().try_for_each(|ino| match self.node(*ino) {
-                Some(node) => self.flush_node(store, &node),
-                None => Ok(()),
-            })
-        } else {
-            self.flush_many(store, &dirty)
-        };
+        let result = self.flush_many(store, &dirty);
         if let Err(e) = result {
             lk(&store.flush.dirty).extend(dirty);
             return Err(e);
@@ -479,7 +491,7 @@ impl Tree {
             match self.snapshot(node) {
                 Ok(None) => {}
                 Ok(Some(mut snap)) => {
-                    // syncfs needs no descriptor: do not hold thousands.
+                    // They may be thousands: none is held.
                     snap.file = None;
                     snaps.push((node, snap, flushing));
                 }
@@ -490,13 +502,21 @@ impl Tree {
             }
         }
         if !snaps.is_empty() && result.is_ok() {
-            result = store.data.syncfs();
+            let ids = snaps.iter().map(|(_, s, _)| (s.extents.data_id, s.named));
+            result = store.data.sync(ids);
         }
+        let mut overtaken = Vec::new();
         for (node, snap, _flushing) in snaps {
             match result {
-                // Overtaken ones are on the list again.
-                Ok(()) => drop(self.record(node, snap)),
+                Ok(()) if self.record(node, snap) => {}
+                Ok(()) => overtaken.push(node),
                 Err(_) => self.not_told(node, &mut wr(&node.state)),
+            }
+        }
+        // They are on the list again: where they are many, for the next time.
+        if overtaken.len() < MANY {
+            for node in overtaken {
+                self.flush_node(store, node)?;
             }
         }
         result
@@ -506,17 +526,8 @@ impl Tree {
     /// next open sweeps.
     fn clean_up(&self, store: &Store) {
         let durable = store.journal.durable();
-        let ripe = |list: &Mutex<Vec<(u64, u64)>>| {
-            let mut list = lk(list);
-            let (now, later) = list.iter().partition(|(seq, _)| *seq <= durable);
-            *list = later;
-            let now: Vec<(u64, u64)> = now;
-            now
-        };
-        for (_, id) in ripe(&store.flush.doomed) {
-            let _ = store.data.delete(id);
-        }
-        for (_, ino) in ripe(&store.flush.trims) {
+        store.data.delete(store.flush.ripe(durable));
+        for ino in ripe(&store.flush.trims, durable) {
             let Some(node) = self.node(ino) else { continue };
             let mut state = wr(&node.state);
             let Body::File(f) = &mut state.body else {
@@ -524,14 +535,23 @@ impl Tree {
             };
             let end = f.valid.end() * BLOCK;
             if f.data_id != 0
-                && let Ok(file) = self.data_file(&node, f)
+                && let Ok(place) = self.data_file(&node, f, 0)
                 && f.phys > end
-                && file.set_len(end).is_ok()
+                && place.cut(end, f.cap()).is_ok()
             {
                 f.phys = end;
             }
         }
     }
+}
+
+/// Takes what waited for a record that is durable.
+fn ripe<T: Copy>(list: &Mutex<Vec<(u64, T)>>, durable: u64) -> Vec<T> {
+    let mut list = lk(list);
+    let (now, later) = list.iter().partition(|(seq, _)| *seq <= durable);
+    *list = later;
+    let now: Vec<(u64, T)> = now;
+    now.into_iter().map(|(_, what)| what).collect()
 }
 
 /// Where all of a file's content is, for the journal.

@@ -70,9 +70,11 @@ impl Tree {
     }
 
     fn put_all(&self, store: &Store, nodes: &[Arc<Node>], put: &mut dyn FnMut(&Record<'_>)) {
+        let (data_id, arena) = store.data.next();
         put(&Record::Next {
             ino: self.low.next(),
-            data_id: store.data.next(),
+            data_id,
+            arena,
         });
         if let Some(host) = self.low.as_host() {
             for (ino, path) in host.bindings() {

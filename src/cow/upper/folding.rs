@@ -173,7 +173,7 @@ fn a_data_file_the_image_names_stays_until_its_end_is_durable() {
     cow.sync().unwrap();
     let there = cut(dir.path(), &["journal", "data"]);
     assert!(open(there.path()).stat(Path::new("/f")).unwrap().is_none());
-    assert!(!there.path().join("upper/data/01/1").exists());
+    assert!(!there.path().join("upper/data/arena-0").exists());
 }
 
 #[test]

@@ -3,12 +3,10 @@
 use super::super::journal::Record;
 use super::super::meta::{BLOCK, Caller, Res, S_ISGID, S_ISUID, SIZE_MAX, Time, rd, wr};
 use super::attr::killed;
-use super::data::write_all;
 use super::extent::Piece;
 use super::node::{Body, FileBody, Node, State};
 use super::{Tree, now};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
 
 /// `fallocate(2)` modes that are known.
 const KEEP_SIZE: u32 = 1;
@@ -65,7 +63,7 @@ impl Tree {
                 buf.clear();
                 buf.resize(len, 0);
                 let fd = f.fd.clone();
-                self.gather(ino, f, fd.as_deref(), buf, offset)?;
+                self.gather(ino, f, fd.as_ref(), buf, offset)?;
                 return Ok(reply(buf));
             }
         }
@@ -74,7 +72,7 @@ impl Tree {
             let mut state = wr(&node.state);
             let f = file_mut(&mut state)?;
             if f.data_id != 0 {
-                self.data_file(&node, f)?;
+                self.data_file(&node, f, 0)?;
             }
         }
         let state = rd(&node.state);
@@ -84,11 +82,11 @@ impl Tree {
         buf.resize(len.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
         // Closed again in between, by a full descriptor table: open one of our own.
         let fd = match (&f.fd, f.data_id) {
-            (Some(fd), _) => Some(std::sync::Arc::clone(fd)),
+            (Some(fd), _) => Some(fd.clone()),
             (None, 0) => None,
-            (None, id) => Some(std::sync::Arc::new(self.store()?.data.file(id, false)?)),
+            (None, id) => Some(self.store()?.data.place(id, false)?),
         };
-        self.gather(ino, f, fd.as_deref(), buf, offset)?;
+        self.gather(ino, f, fd.as_ref(), buf, offset)?;
         Ok(reply(buf))
     }
 
@@ -105,12 +103,14 @@ impl Tree {
         data: &[u8],
         kill: bool,
     ) -> Res<usize> {
-        match self.write_once(who, ino, offset, data, kill) {
-            Err(Errno::ENOSPC | Errno::EDQUOT) if self.reclaim() => {
-                self.write_once(who, ino, offset, data, kill)
+        let mut done = self.write_once(who, ino, offset, data, kill);
+        for _ in 0..2 {
+            if !matches!(done, Err(Errno::ENOSPC | Errno::EDQUOT)) || !self.reclaim() {
+                break;
             }
-            other => other,
+            done = self.write_once(who, ino, offset, data, kill);
         }
+        done
     }
 
     fn write_once(
@@ -163,11 +163,11 @@ impl Tree {
     }
 
     fn put_blocks(&self, node: &Node, f: &mut FileBody, offset: u64, data: &[u8]) -> Res<()> {
-        let file = self.data_file(node, f)?;
         let end = offset + data.len() as u64;
+        let file = self.data_file(node, f, end)?;
         self.fill_edge(node.ino, f, &file, offset, true)?;
         self.fill_edge(node.ino, f, &file, end, false)?;
-        write_all(&file, data, offset)
+        file.write(data, offset)
     }
 
     /// Setuid, setgid and file capabilities do not survive a change of content.
@@ -216,8 +216,8 @@ impl Tree {
             let end = at + part.len() as u64;
             let added = self.reserve(f, at / BLOCK, end.div_ceil(BLOCK))?;
             let put = self
-                .data_file(node, f)
-                .and_then(|file| write_all(&file, &part, at));
+                .data_file(node, f, end)
+                .and_then(|file| file.write(&part, at));
             if let Err(e) = put {
                 self.unreserve(added);
                 return Err(e);
@@ -387,15 +387,16 @@ impl Tree {
         low_end: u64,
     ) -> Res<()> {
         if f.data_id != 0 || low_end > first {
-            let file = self.data_file(node, f)?;
-            let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            let (at, len) = (first * BLOCK, (last - first) * BLOCK);
-            if fallocate(&file, punch, at as i64, len as i64).is_err() {
+            let needed = if low_end > first { low_end * BLOCK } else { 0 };
+            let file = self.data_file(node, f, needed)?;
+            let at = first * BLOCK;
+            let len = (last * BLOCK).min(f.cap()).saturating_sub(at);
+            if len > 0 && file.punch(at, len).is_err() {
                 let zeros = vec![0u8; 1 << 16];
                 let mut pos = at;
                 while pos < (low_end * BLOCK).min(f.phys.max(at)) {
                     let n = ((low_end * BLOCK) - pos).min(zeros.len() as u64);
-                    write_all(&file, &zeros[..n as usize], pos)?;
+                    file.write(&zeros[..n as usize], pos)?;
                     pos += n;
                 }
             }
@@ -439,9 +440,8 @@ impl Tree {
             if !valid {
                 let added = self.reserve(f, block, until)?;
                 let (at, len) = (block * BLOCK, (until - block) * BLOCK);
-                let file = self.data_file(node, f);
-                let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE;
-                match file.and_then(|file| fallocate(&*file, flags, at as i64, len as i64)) {
+                let place = self.data_file(node, f, last * BLOCK);
+                match place.and_then(|place| place.reserve(at, len)) {
                     Ok(()) => {
                         f.valid.insert(block, until);
                         f.written.insert(block, until);

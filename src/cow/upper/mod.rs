@@ -22,6 +22,9 @@
 //! A node without names lives until the kernel has forgotten it; its data file is deleted when
 //! the journal no longer refers to it durably. Orphans of a crash are swept on open.
 
+mod arena;
+#[cfg(test)]
+mod arenas;
 mod attr;
 mod create;
 mod data;
@@ -34,6 +37,7 @@ mod fold;
 #[cfg(test)]
 mod folding;
 mod io;
+mod moving;
 mod node;
 mod open;
 mod redo;

@@ -2,9 +2,10 @@
 
 use super::super::meta::{BLOCK, Meta, S_IFDIR, S_IFLNK, S_IFREG};
 use super::super::ranges::Ranges;
+use super::arena::{Region, is_region};
+use super::data::Place;
 use super::space::name_cost;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -55,11 +56,15 @@ pub(crate) struct FileBody {
     pub live: bool,
     /// Number of the data file; 0 while there is none.
     pub data_id: u64,
+    /// Blocks the data file may take, if it is a region of an arena.
+    pub blocks: u64,
+    /// Data files the content was moved out of, while the journal names them and not `data_id`.
+    pub left: Vec<Region>,
     /// Blocks that are in the data file.
     pub valid: Ranges,
     /// Length of the data file: whatever is beyond reads as zeros.
     pub phys: u64,
-    pub fd: Option<Arc<File>>,
+    pub fd: Option<Place>,
     /// Bytes behind the file's end in its last block may be old content; they may be cleared
     /// when this record is durable.
     pub stale: Option<u64>,
@@ -171,6 +176,22 @@ impl FileBody {
             }
         }
         out
+    }
+
+    /// The data file.
+    pub(crate) fn region(&self) -> Region {
+        Region {
+            id: self.data_id,
+            blocks: self.blocks,
+        }
+    }
+
+    /// Where the data file's room ends, in bytes.
+    pub(crate) fn cap(&self) -> u64 {
+        match is_region(self.data_id) {
+            true => self.blocks * BLOCK,
+            false => u64::MAX,
+        }
     }
 
     /// A flush under way came to nothing.

@@ -4,8 +4,8 @@ use super::super::index::Index;
 use super::super::journal::Journal;
 use super::super::journal::Record;
 use super::super::lower::Low;
-use super::super::meta::{BLOCK, Res, errno, rd, wr};
-use super::data::{DataDir, write_all};
+use super::super::meta::{BLOCK, Res, rd, wr};
+use super::data::{DataDir, Kept};
 use super::flush::Flush;
 use super::node::Body;
 use super::redo::Collected;
@@ -13,9 +13,8 @@ use super::{SHARDS, Store, Tree, space};
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
-use std::collections::HashSet;
-use std::fs::{DirBuilder, File};
+use std::collections::HashMap;
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -54,16 +53,15 @@ impl Tree {
         let path = upper.join("journal");
         let mut redo = Collected::default();
         let journal = Journal::open(&path, tree.low.base(), |seq, record| {
-            if let Record::Next { data_id, .. } = record {
-                data.reserve(data_id);
+            match &record {
+                Record::Next { data_id, arena, .. } => data.reserve(*data_id, *arena),
+                Record::Data { extents, .. } | Record::Node { extents, .. } => data.seen(extents),
+                _ => {}
             }
             tree.replay(seq, record, &mut redo).context("replaying")
         })?;
         let keep = tree.settle();
-        for id in &keep {
-            data.reserve(id + 1);
-        }
-        data.sweep(upper, &keep)?;
+        data.sweep(upper, &keep, |id| redo.fresh(id))?;
         redo.put(&data, &keep)?;
         tree.clear_reserved(&data)
             .context("clearing what was written into reserved space")?;
@@ -96,7 +94,7 @@ impl Tree {
             if f.data_id == 0 || f.valid.end() <= end {
                 continue;
             }
-            let file = match data.file(f.data_id, false) {
+            let place = match data.place(f.data_id, false) {
                 // Gone: its blocks cannot be read either.
                 Err(Errno::ENOENT) => continue,
                 other => other?,
@@ -104,17 +102,17 @@ impl Tree {
             for (from, to) in f.valid.iter() {
                 let from = from.max(end);
                 if from < to {
-                    clear(&file, from * BLOCK, to * BLOCK)?;
+                    place.clear(from * BLOCK, to * BLOCK, f.cap())?;
                 }
             }
-            file.sync_data().map_err(|e| errno(&e))?;
+            place.sync()?;
         }
         Ok(())
     }
 
     /// After replay: orphans go, and the data files in use are counted and returned.
-    fn settle(&self) -> HashSet<u64> {
-        let mut keep = HashSet::new();
+    fn settle(&self) -> HashMap<u64, Kept> {
+        let mut keep = HashMap::new();
         let (mut used, mut created) = (0, 0);
         for node in self.nodes() {
             let state = rd(&node.state);
@@ -127,7 +125,8 @@ impl Tree {
             if let Body::File(f) = &state.body
                 && f.data_id != 0
             {
-                keep.insert(f.data_id);
+                let (end, blocks) = (f.valid.end(), f.blocks);
+                keep.insert(f.data_id, Kept { end, blocks });
                 used += f.valid.blocks() * BLOCK;
             }
         }
@@ -135,21 +134,4 @@ impl Tree {
         self.created.store(created, Ordering::Relaxed);
         keep
     }
-}
-
-/// Makes bytes of a data file zeros; they stay reserved where the host can do that.
-fn clear(file: &File, from: u64, to: u64) -> Res<()> {
-    let zero = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    if fallocate(file, zero, from.cast_signed(), (to - from).cast_signed()).is_ok() {
-        return Ok(());
-    }
-    let zeros = [0; 1 << 16];
-    let end = file.metadata().map_err(|e| errno(&e))?.len().min(to);
-    let mut at = from;
-    while at < end {
-        let n = (end - at).min(zeros.len() as u64);
-        write_all(file, &zeros[..n as usize], at)?;
-        at += n;
-    }
-    Ok(())
 }

@@ -16,8 +16,8 @@
 //! - a file that grows by truncation has zeros behind its old end, whether or not the live tree's
 //!   came to disk;
 //! - a record that lists all blocks keeps the redo of these only (others were punched);
-//! - a file that got new content from nothing has a new data file, with another number; data files
-//!   that no inode refers to in the end are deleted with their redo.
+//! - a file that got new content from nothing, or whose content moved ([`super::moving`]), has a new data file,
+//!   with another number; data files that no inode refers to in the end are deleted with their redo.
 //!
 //! What is left is written to the data files, synced with their names, and only then is the tree
 //! served. The journal is not touched: killed in the middle, the next open does all of it again. A
@@ -36,14 +36,14 @@ use super::super::journal::Record;
 use super::super::journal::record::Piece;
 use super::super::meta::{BLOCK, Res};
 use super::super::ranges::Ranges;
-use super::data::{DataDir, read_padded, write_all};
-use super::flush::{MANY, changes};
+use super::Tree;
+use super::data::{DataDir, Kept as Left};
+use super::flush::changes;
 use super::node::{Body, Node, State};
-use super::{Tree, io_errno};
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// Most blocks that a record carries.
 const BLOCKS: u64 = 16;
@@ -72,7 +72,7 @@ impl Tree {
                 to = size;
             }
             let mut bytes = vec![0; (to - from) as usize];
-            read_padded(&*self.data_file(node, f)?, &mut bytes, from)?;
+            self.data_file(node, f, 0)?.read(&mut bytes, from)?;
             redo.push((from, bytes.into()));
         }
         let seq = self.log(&Record::Data {
@@ -84,6 +84,7 @@ impl Tree {
             redo: Some(redo),
         });
         f.told(seq);
+        self.moved_out(f);
         if f.data_id != 0 {
             f.redo = seq;
             f.redos += 1;
@@ -164,21 +165,24 @@ impl Collected {
         part.bytes.resize(BLOCK as usize - part.from, 0);
     }
 
+    /// Whether no record said that the data file was synced.
+    pub(super) fn fresh(&self, id: u64) -> bool {
+        self.0.get(&id).is_some_and(|kept| kept.fresh)
+    }
+
     /// Brings the data files among `keep` up to date, durably.
     ///
     /// # Errors
     /// What the host answers: nothing is lost, the next open tries again.
-    pub(super) fn put(self, data: &DataDir, keep: &HashSet<u64>) -> Result<()> {
-        let mut files = Vec::new();
+    pub(super) fn put(self, data: &DataDir, keep: &HashMap<u64, Left>) -> Result<()> {
+        let mut done = Vec::new();
         for (id, kept) in self.0 {
-            if !keep.contains(&id) {
-                continue;
+            let Some(left) = keep.get(&id) else { continue };
+            let mut place = data.place(id, false);
+            if kept.fresh && matches!(place, Err(Errno::ENOENT)) {
+                place = data.place(id, true);
             }
-            let mut file = data.file(id, false);
-            if kept.fresh && matches!(file, Err(Errno::ENOENT)) {
-                file = data.file(id, true);
-            }
-            let file = match file {
+            let place = match place {
                 Err(Errno::ENOENT) => {
                     log::warn!("the upper's data file {id:x} is missing");
                     continue;
@@ -186,25 +190,12 @@ impl Collected {
                 other => other.with_context(|| format!("opening data file {id:x}"))?,
             };
             let what = || format!("bringing data file {id:x} up to date");
-            for (block, part) in &kept.blocks {
+            for (block, part) in kept.blocks.range(..left.end) {
                 let at = block * BLOCK + part.from as u64;
-                write_all(&file, &part.bytes, at).with_context(what)?;
+                place.write(&part.bytes, at).with_context(what)?;
             }
-            // Descriptors may be few: where there are many files, none is kept.
-            if files.len() <= MANY {
-                files.push((id, file));
-            }
+            done.push((id, false));
         }
-        if files.len() > MANY {
-            data.syncfs().context("syncing data files")?;
-            return Ok(());
-        }
-        for (id, file) in files {
-            file.sync_data()
-                .map_err(|e| io_errno(&e))
-                .and_then(|()| data.sync_names(id))
-                .with_context(|| format!("syncing data file {id:x}"))?;
-        }
-        Ok(())
+        data.sync(done.into_iter()).context("syncing data files")
     }
 }

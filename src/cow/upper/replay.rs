@@ -5,6 +5,7 @@ use super::super::journal::record::Extents;
 use super::super::meta::{BLOCK, Meta, Res, wr};
 use super::super::ranges::Ranges;
 use super::Tree;
+use super::arena::fits;
 use super::node::{Body, FileBody, State, Xattrs};
 use super::redo::Collected;
 use super::rename::{EXCHANGE, Names, Pair, lock_children};
@@ -260,11 +261,18 @@ fn restore(f: &mut FileBody, x: &Extents, size: u64) -> Res<()> {
     } else if f.data_id != x.data_id {
         return Err(Errno::EINVAL);
     }
+    if f.data_id != x.data_id {
+        f.blocks = 0;
+    }
     f.data_id = x.data_id;
     f.base_len = x.base_len;
     f.live = false;
     for (s, e) in &x.blocks {
         f.valid.insert(*s, *e);
+    }
+    f.blocks = f.blocks.max(f.valid.end());
+    if !fits(f.data_id, f.blocks) {
+        return Err(Errno::EINVAL);
     }
     f.logged = x.data_id != 0;
     f.named = f.logged;

@@ -183,11 +183,18 @@ impl Tree {
         }
     }
 
-    /// After `ENOSPC` of the host: deletes the data files that waited for the journal. Whether trying again
-    /// has a chance. No node may be locked.
+    /// After `ENOSPC` of the host: deletes the data files that waited for the flusher, or else those that
+    /// waited for the journal. Whether trying again has a chance. No node may be locked.
     pub(super) fn reclaim(&self) -> bool {
-        let waiting = |s: &Store| !super::lk(&s.flush.doomed).is_empty();
-        self.store.as_ref().is_some_and(waiting) && self.commit(false).is_ok()
+        let Ok(store) = self.store() else {
+            return false;
+        };
+        let ripe = store.flush.ripe(store.journal.durable());
+        if !ripe.is_empty() {
+            store.data.delete(ripe);
+            return true;
+        }
+        !super::lk(&store.flush.doomed).is_empty() && self.commit(false).is_ok()
     }
 
     /// What the upper holds.
