@@ -327,23 +327,21 @@ impl HostLower {
         Ok(file)
     }
 
-    pub(crate) fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Vec<u8>> {
+    pub(crate) fn read(&self, ino: u64, offset: u64, part: &mut [u8]) -> Res<usize> {
         if self.entry(ino).is_some_and(|e| e.hollow.is_some()) {
-            return Ok(Vec::new());
+            return Ok(0);
         }
         let file = self.file(ino)?;
-        let mut out = vec![0; len];
         let mut n = 0;
-        while n < len {
-            match file.read_at(&mut out[n..], offset + n as u64) {
+        while n < part.len() {
+            match file.read_at(&mut part[n..], offset + n as u64) {
                 Ok(0) => break,
                 Ok(k) => n += k,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(errno(&e)),
             }
         }
-        out.truncate(n);
-        Ok(out)
+        Ok(n)
     }
 
     pub(crate) fn xattr(&self, ino: u64, name: &[u8]) -> Res<Option<Vec<u8>>> {

@@ -191,7 +191,15 @@ impl Index {
         let what = || format!("opening image index {}", path.display());
         let file = File::open(path).with_context(what)?;
         let map = Map::whole(&file).with_context(what)?;
-        verify::index(map).with_context(what)
+        let index = verify::index(map).with_context(what)?;
+        index.trim();
+        Ok(index)
+    }
+
+    /// Takes the pages that were looked at out of this process again: the next look finds them in
+    /// the page cache, or on disk.
+    pub fn trim(&self) {
+        self.map.unload();
     }
 
     /// Verifies an index held in memory.

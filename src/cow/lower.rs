@@ -83,7 +83,8 @@ impl Low {
         Ok(Low {
             next: AtomicU64::new(index.inode_count() + 1),
             kind: Kind::Image(ImageLower {
-                counts: Counts::new(index.inode_count()),
+                counts: Counts::new(index.inode_count())
+                    .context("making room for the kernel's look-ups")?,
                 index,
                 packs,
             }),
@@ -225,11 +226,18 @@ impl Low {
         }
     }
 
-    /// Content of a lower file: at most `len` bytes, fewer only at its end.
-    pub(crate) fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Cow<'_, [u8]>> {
+    /// Content of a lower file, into `part`: how many bytes, fewer than asked for only at its end.
+    pub(crate) fn read(&self, ino: u64, offset: u64, part: &mut [u8]) -> Res<usize> {
         match &self.kind {
-            Kind::Image(i) => i.read(ino, offset, len),
-            Kind::Host(h) => h.read(ino, offset, len).map(Cow::Owned),
+            Kind::Image(i) => i.read(ino, offset, part),
+            Kind::Host(h) => h.read(ino, offset, part),
+        }
+    }
+
+    /// Gives back what is mapped and was only looked at.
+    pub(crate) fn trim(&self) {
+        if let Kind::Image(i) = &self.kind {
+            i.index.trim();
         }
     }
 
@@ -266,26 +274,22 @@ impl Low {
     }
 }
 
-/// Zeros for regular files without stored content.
-static ZEROS: [u8; 65536] = [0; 65536];
-
 impl ImageLower {
-    fn read(&self, ino: u64, offset: u64, len: usize) -> Res<Cow<'_, [u8]>> {
+    fn read(&self, ino: u64, offset: u64, part: &mut [u8]) -> Res<usize> {
         let n = self.index.inode(ino).ok_or(Errno::ENOENT)?;
         let left = n.size.saturating_sub(offset);
-        let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let len = part.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let part = &mut part[..len];
         match n.data {
-            _ if len == 0 => Ok(Cow::Borrowed(&[])),
-            Data::File { pack, offset: at } => self
-                .packs
-                .get(pack as usize)
-                .ok_or(Errno::EIO)?
-                .read(at + offset, len)
-                .map_err(|e| e.raw_os_error().map_or(Errno::EIO, |_| errno(&e))),
-            Data::None => Ok(ZEROS
-                .get(..len)
-                .map_or_else(|| Cow::Owned(vec![0; len]), Cow::Borrowed)),
-            Data::Symlink(_) | Data::Dir { .. } => Err(Errno::EINVAL),
+            _ if len == 0 => {}
+            Data::File { pack, offset: at } => {
+                let pack = self.packs.get(pack as usize).ok_or(Errno::EIO)?;
+                pack.read(at + offset, part)
+                    .map_err(|e| e.raw_os_error().map_or(Errno::EIO, |_| errno(&e)))?;
+            }
+            Data::None => part.fill(0),
+            Data::Symlink(_) | Data::Dir { .. } => return Err(Errno::EINVAL),
         }
+        Ok(len)
     }
 }

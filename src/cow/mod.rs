@@ -19,6 +19,7 @@
 //! | `path.rs` | look-ups by path |
 //! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
+//! | `trim.rs` | memory that idle servers give back |
 //!
 //! Where POSIX as on a local ext4 is not had is in [`LIMITS`], which the manual shows and whose every item has a test.
 
@@ -35,6 +36,7 @@ mod ops;
 mod path;
 mod ranges;
 mod refs;
+mod trim;
 mod upper;
 
 pub use index::Time;

@@ -21,11 +21,14 @@
 use super::Cow;
 use super::meta::lk;
 use super::ops::{self, Buffers, MAX_WRITE, REQUEST_MAX};
+use super::trim::{SMALL, Trim, Worker};
 use crate::error::{Result, failed};
 use crate::sys::fuse::ROOT_ENTRY;
+use crate::sys::idle::sleeper;
 use crate::sys::mount::{Context as Fs, attach, clone_tree};
 use anyhow::Context;
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
+use memmap2::{Advice, MmapMut};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -89,6 +92,8 @@ struct Shared {
     alive: AtomicUsize,
     /// Pulsed when the last thread ends.
     ended: (Mutex<()>, Condvar),
+    trim: Trim,
+    workers: Vec<Worker>,
 }
 
 /// A session being served.
@@ -99,6 +104,7 @@ pub struct Server {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     flusher: Option<JoinHandle<()>>,
+    trimmer: Option<JoinHandle<()>>,
     stats: Option<PathBuf>,
 }
 
@@ -143,12 +149,15 @@ impl Server {
             server: ops::Server::new(Arc::clone(&cow.tree)),
             alive: AtomicUsize::new(n),
             ended: (Mutex::new(()), Condvar::new()),
+            trim: Trim::default(),
+            workers: (0..n).map(|_| Worker::default()).collect(),
         });
         let mut server = Server {
             cow: cow.clone(),
             shared: Arc::clone(&shared),
             threads: Vec::with_capacity(n),
             flusher: None,
+            trimmer: None,
             stats: cow.stats.clone(),
         };
         for (i, channel) in channels.into_iter().enumerate() {
@@ -156,10 +165,11 @@ impl Server {
             let thread = std::thread::Builder::new()
                 .name(format!("cow-{i}"))
                 .stack_size(512 << 10)
-                .spawn(move || run(&shared, &channel))
+                .spawn(move || run(&shared, &shared.workers[i], &channel))
                 .context("starting a file system thread")?;
             server.threads.push(thread);
         }
+        server.trimmer = Some(server.start_trimmer()?);
         if cow.tree.writable().is_ok() {
             let tree = Arc::clone(&cow.tree);
             server.flusher = Some(
@@ -171,6 +181,18 @@ impl Server {
             );
         }
         Ok(server)
+    }
+
+    fn start_trimmer(&self) -> Result<JoinHandle<()>> {
+        let (tree, shared) = (Arc::clone(&self.cow.tree), Arc::clone(&self.shared));
+        std::thread::Builder::new()
+            .name("cow-trim".into())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                let requests = || shared.server.requests();
+                shared.trim.run(&tree, &shared.workers, requests);
+            })
+            .context("starting the thread that gives memory back")
     }
 
     /// Whether the mount is still there.
@@ -212,8 +234,9 @@ impl Server {
         if let Ok(store) = self.cow.tree.store() {
             store.flush.stop();
         }
-        if let Some(flusher) = self.flusher.take() {
-            let _ = flusher.join();
+        self.shared.trim.stop();
+        for helper in [self.flusher.take(), self.trimmer.take()] {
+            let _ = helper.map(JoinHandle::join);
         }
         if gone {
             for thread in self.threads.drain(..) {
@@ -255,23 +278,61 @@ impl Server {
     }
 }
 
+/// Room for one request. Of its own: what was touched by a large one is given back by dropping it.
+fn request_buffer() -> io::Result<MmapMut> {
+    let map = MmapMut::map_anon(REQUEST_MAX)?;
+    // 2 MiB at the first touch would be more than there is to have.
+    let _ = map.advise(Advice::NoHugePage);
+    Ok(map)
+}
+
 /// One thread: reads requests until the mount is gone.
-fn run(shared: &Shared, channel: &File) {
-    let mut request = vec![0u8; REQUEST_MAX];
+fn run(shared: &Shared, worker: &Worker, channel: &File) {
+    *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
-    loop {
-        match nix::unistd::read(channel, &mut request) {
-            Ok(0) => break,
-            Ok(n) => shared.server.serve(channel, &request[..n], &mut buffers),
-            // The request was interrupted before we had it.
-            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
-            // ENODEV: unmounted. ECONNABORTED: aborted.
-            Err(_) => break,
+    let mut room = request_buffer();
+    while let Ok(request) = &mut room {
+        if !serve(shared, worker, channel, request, &mut buffers) {
+            break;
+        }
+        buffers = Buffers::new();
+        if let Ok(fresh) = request_buffer() {
+            room = Ok(fresh);
         }
     }
     if shared.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
         let _guard = lk(&shared.ended.0);
         shared.ended.1.notify_all();
+    }
+}
+
+/// Serves until the mount is gone, or the buffers are to be given back: whether it is the latter.
+fn serve(
+    shared: &Shared,
+    worker: &Worker,
+    channel: &File,
+    request: &mut [u8],
+    buffers: &mut Buffers,
+) -> bool {
+    loop {
+        match nix::unistd::read(channel, request) {
+            Ok(0) => return false,
+            Ok(n) => {
+                shared.server.serve(channel, &request[..n], buffers);
+                if buffers.held(n) > SMALL && !worker.large.load(Ordering::Relaxed) {
+                    worker.large.store(true, Ordering::Release);
+                }
+                shared.trim.touch();
+            }
+            // The request was interrupted before we had it, or we were.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
+            // ENODEV: unmounted. ECONNABORTED: aborted.
+            Err(_) => return false,
+        }
+        if worker.release.load(Ordering::Relaxed) && worker.release.swap(false, Ordering::AcqRel) {
+            worker.large.store(false, Ordering::Release);
+            return true;
+        }
     }
 }
 

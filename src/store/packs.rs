@@ -443,13 +443,15 @@ pub fn verify(packs: &Path, id: &PackId) -> Result<()> {
         return Err(Error::Corrupt("its table of contents is another one's")).with_context(what);
     }
     let pack = Pack::open(packs, id, toc.pack_len())?;
+    let mut buf = vec![0; BUFFER];
     for content in toc.contents() {
         let mut digest = Sha256::new();
         let (mut at, mut left) = (content.offset, content.len);
         while left > 0 {
             let n = left.min(BUFFER as u64);
-            let len = usize::try_from(n)?;
-            digest.update(&*pack.read(at, len).with_context(what)?);
+            let part = &mut buf[..usize::try_from(n)?];
+            pack.read(at, part).with_context(what)?;
+            digest.update(part);
             (at, left) = (at + n, left - n);
         }
         if digest.finalize()[..] != content.hash {

@@ -45,7 +45,18 @@ impl Map {
         // SAFETY: the mapping is private to this value and read-only. The file is one of the
         // store's immutable files: the program never writes to or truncates one after its rename.
         let map = unsafe { memmap2::MmapOptions::new().map(file)? };
+        // A look at one byte is not to bring 2 MiB in. Not every kernel has huge pages.
+        let _ = map.advise(memmap2::Advice::NoHugePage);
         Ok(Map(Inner::Mapped(map)))
+    }
+
+    /// Takes the pages that were looked at out of the process; they stay in the page cache.
+    pub fn unload(&self) {
+        if let Inner::Mapped(map) = &self.0 {
+            // SAFETY: the mapping is of a file and read-only: what is looked at next is read from
+            // the file again, and the file never changes.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 
     fn read(file: &File) -> io::Result<Map> {

@@ -77,6 +77,11 @@ impl Buffers {
             data: Vec::new(),
         }
     }
+
+    /// Bytes that a request of `read` bytes and its answer have left here.
+    pub(crate) fn held(&self, read: usize) -> usize {
+        self.data.capacity().max(self.out.capacity()).max(read)
+    }
 }
 
 impl Server {
@@ -97,6 +102,11 @@ impl Server {
             .zip(&self.counts)
             .map(|(i, c)| (i, c.load(Ordering::Relaxed)))
             .filter(|(_, c)| *c > 0)
+    }
+
+    /// How many requests there were so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.counts.iter().map(|c| c.load(Ordering::Relaxed)).sum()
     }
 
     /// Answers one request as the kernel wrote it.

@@ -71,9 +71,7 @@ impl Tree {
                 Piece::Zero => part.fill(0),
                 Piece::Data => place.ok_or(Errno::EIO)?.read(part, at)?,
                 Piece::Low => {
-                    let low = self.low.read(ino, at, part.len())?;
-                    let n = low.len().min(part.len());
-                    part[..n].copy_from_slice(&low[..n]);
+                    let n = self.low.read(ino, at, part)?;
                     part[n..].fill(0);
                 }
             }

@@ -30,8 +30,7 @@ fn file_mut(state: &mut State) -> Res<&mut FileBody> {
 }
 
 impl Tree {
-    /// Reads at most `len` bytes from `offset` and hands them to `reply`: straight from the
-    /// lower's mapping where that is all there is, else through `buf`.
+    /// Reads at most `len` bytes from `offset` into `buf` and hands them to `reply`.
     ///
     /// # Errors
     /// `EISDIR`, `EINVAL`, `ENOENT`, and what the host answers.
@@ -44,20 +43,20 @@ impl Tree {
         reply: impl FnOnce(&[u8]) -> T,
     ) -> Res<T> {
         let Some(node) = self.node(ino) else {
-            return Ok(reply(&self.low.read(ino, offset, len)?));
+            return self.read_low(ino, offset, len, buf, reply);
         };
         {
             let state = rd(&node.state);
             let f = file_body(&state)?;
             if f.live {
-                return Ok(reply(&self.low.read(ino, offset, len)?));
+                return self.read_low(ino, offset, len, buf, reply);
             }
             let left = state.meta.size.saturating_sub(offset);
             let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
             let end = offset + len as u64;
             let (piece, until) = f.piece(offset, end);
             if piece == Piece::Low && until == end {
-                return Ok(reply(&self.low.read(ino, offset, len)?));
+                return self.read_low(ino, offset, len, buf, reply);
             }
             if len == 0 || f.fd.is_some() || f.data_id == 0 {
                 buf.clear();
@@ -88,6 +87,21 @@ impl Tree {
         };
         self.gather(ino, f, fd.as_ref(), buf, offset)?;
         Ok(reply(buf))
+    }
+
+    fn read_low<T>(
+        &self,
+        ino: u64,
+        offset: u64,
+        len: usize,
+        buf: &mut Vec<u8>,
+        reply: impl FnOnce(&[u8]) -> T,
+    ) -> Res<T> {
+        if buf.len() < len {
+            buf.resize(len, 0);
+        }
+        let n = self.low.read(ino, offset, &mut buf[..len])?;
+        Ok(reply(&buf[..n]))
     }
 
     /// Writes `data` at `offset`. `kill` takes setuid, setgid and capabilities as a write by
@@ -208,8 +222,10 @@ impl Tree {
     /// Copies what the lower has of a file; returns its length.
     fn copy_content(&self, node: &Node, f: &mut FileBody) -> Res<u64> {
         let mut at = 0;
+        let mut buf = vec![0; 1 << 20];
         loop {
-            let part = self.low.read(node.ino, at, 1 << 20)?;
+            let n = self.low.read(node.ino, at, &mut buf)?;
+            let part = &buf[..n];
             if part.is_empty() {
                 return Ok(at);
             }
@@ -217,7 +233,7 @@ impl Tree {
             let added = self.reserve(f, at / BLOCK, end.div_ceil(BLOCK))?;
             let put = self
                 .data_file(node, f, end)
-                .and_then(|file| file.write(&part, at));
+                .and_then(|file| file.write(part, at));
             if let Err(e) = put {
                 self.unreserve(added);
                 return Err(e);

@@ -296,7 +296,7 @@ impl Tree {
         {
             return Ok(());
         }
-        self.low.read(ino, 0, 0).map(|_| ())
+        self.low.read(ino, 0, &mut []).map(|_| ())
     }
 
     /// Whether changes are possible at all.

@@ -41,8 +41,9 @@ impl Scene {
         match inode.data {
             Data::File { pack, offset } => {
                 let packs = index.open_packs(&self.dirs.packs).unwrap();
-                let len = usize::try_from(inode.size).unwrap();
-                packs[pack as usize].read(offset, len).unwrap().into_owned()
+                let mut bytes = vec![0; usize::try_from(inode.size).unwrap()];
+                packs[pack as usize].read(offset, &mut bytes).unwrap();
+                bytes
             }
             _ => vec![0; usize::try_from(inode.size).unwrap()],
         }
@@ -650,9 +651,8 @@ fn compare(scene: &Scene, index: &Index, ino: u64, path: &Path) {
         }
         Data::File { pack, offset } => {
             let packs = index.open_packs(&scene.dirs.packs).unwrap();
-            let content = packs[pack as usize]
-                .read(offset, usize::try_from(inode.size).unwrap())
-                .unwrap();
+            let mut content = vec![0; usize::try_from(inode.size).unwrap()];
+            packs[pack as usize].read(offset, &mut content).unwrap();
             assert!(*content == *fs::read(path).unwrap(), "{shown}");
         }
         Data::None => assert_eq!(inode.size, 0, "{shown}"),

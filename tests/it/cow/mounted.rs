@@ -18,6 +18,11 @@ impl Mounted {
         self.dir.join("mnt")
     }
 
+    /// The server's.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
     pub(crate) fn start(dir: &Path) -> Mounted {
         Mounted::start_with(dir, &[])
     }

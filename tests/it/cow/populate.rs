@@ -78,8 +78,6 @@ pub(crate) fn prepare(dir: &Path, image: bool) -> PathBuf {
 
 /// Ingests the directory as a one-layer image.
 pub(crate) fn image_of(tree: &Path, out: &Path) {
-    use rless::store::layers::{LayerDirs, build_image_index, ingest};
-    use sha2::Digest;
     let tar = out.join("layer.tar");
     let made = Command::new("tar")
         .args(["--xattrs", "--format=pax", "-C"])
@@ -90,6 +88,13 @@ pub(crate) fn image_of(tree: &Path, out: &Path) {
         .status()
         .unwrap();
     assert!(made.success());
+    image_of_tar(&tar, out);
+}
+
+/// Ingests the archive as a one-layer image.
+pub(crate) fn image_of_tar(tar: &Path, out: &Path) {
+    use rless::store::layers::{LayerDirs, build_image_index, ingest};
+    use sha2::Digest;
     let dirs = LayerDirs {
         packs: out.join("packs"),
         layer_indexes: out.join("layers"),
@@ -98,7 +103,7 @@ pub(crate) fn image_of(tree: &Path, out: &Path) {
     for d in [&dirs.packs, &dirs.layer_indexes, &dirs.tmp] {
         std::fs::create_dir_all(d).unwrap();
     }
-    let bytes = std::fs::read(&tar).unwrap();
+    let bytes = std::fs::read(tar).unwrap();
     let digest: String = sha2::Sha256::digest(&bytes)
         .iter()
         .map(|b| format!("{b:02x}"))
