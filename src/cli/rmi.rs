@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{complain, format, object_exit_code};
 use crate::container::record::Containers;
-use crate::container::remove::{How, remove};
+use crate::container::remove::{How, remove_if_there};
 use crate::error::{self, Kind, Result, usage};
 use crate::store::{Removed, Store};
 
@@ -54,7 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 
 /// The containers that use an image and stay: with `force` they are removed first.
 fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
-    let records = match Containers::of(store).list() {
+    let containers = Containers::of(store);
+    // Cleared first; then each is asked, those with a damaged record too.
+    let records = match containers.list().and_then(|_| containers.all()) {
         Ok(records) => records,
         // What cannot be looked through may use it.
         Err(e) => return vec![format!("(unknown: {e:#})")],
@@ -66,12 +68,13 @@ fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
         }
         let how = How {
             force: true,
-            volumes: true,
+            // As podman's.
+            volumes: false,
             patience: Duration::from_secs(10),
         };
         if !force {
             left.push(record.id);
-        } else if let Err(e) = remove(store, &record, how) {
+        } else if let Err(e) = remove_if_there(store, &record, how) {
             complain(&e);
             left.push(record.id);
         }

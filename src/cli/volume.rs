@@ -86,20 +86,21 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 
 fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
     let root = store.volumes_dir();
+    let pairs = labels.iter().map(|l| l.split_once('=').unwrap_or((l, "")));
+    let labels: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let Some(name) = name else {
-        let volume = volumes::anonymous(&root, None)?;
+        let mut volume = volumes::anonymous(None)?;
+        volume.labels = labels;
+        volumes::ensure(&root, &volume)?;
         format::print(&format!("{}\n", volume.name))?;
         return Ok(0);
     };
-    let pairs = labels.iter().map(|l| l.split_once('=').unwrap_or((l, "")));
     let volume = Volume {
         name: name.to_owned(),
         created: Timestamp::now().to_string(),
         anonymous: false,
         container: None,
-        labels: pairs
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect::<BTreeMap<_, _>>(),
+        labels,
     };
     if !volumes::ensure(&root, &volume)? {
         let text = format!("volume with name {name} already exists: volume already exists");
@@ -189,32 +190,50 @@ fn rm(store: &Store, all: bool, force: bool, names: &[String]) -> Result<u8> {
             .hint("or --all")
             .into());
     }
-    let users = Containers::of(store).list()?;
+    // Clears what dead supervisors left.
+    Containers::of(store).list()?;
     Ok(each(names.iter().map(String::as_str), |name| {
         match volumes::find(&root, name) {
             Err(e) if force && object_exit_code(crate::error::kind(&e)) == 1 => return Ok(()),
             found => found?,
         };
-        for user in users.iter().filter(|r| r.volumes.iter().any(|v| v == name)) {
-            if !force {
-                let text = format!(
-                    "volume {name} is being used by the following container(s): {}: volume is being used",
-                    user.id
-                );
-                return Err(Fault::new(Kind::Conflict, text).into());
-            }
-            let patience = std::time::Duration::from_secs(10);
-            remove_if_there(
-                store,
-                user,
-                How {
-                    force: true,
-                    volumes: false,
-                    patience,
-                },
-            )?;
-        }
-        volumes::delete(&root, name)?;
+        remove(store, name, force)?;
         format::print(&format!("{name}\n"))
     }))
+}
+
+/// Removes a volume; with `force` the containers that use it first.
+fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
+    let root = store.volumes_dir();
+    let containers = Containers::of(store);
+    let how = How {
+        force: true,
+        volumes: false,
+        patience: std::time::Duration::from_secs(10),
+    };
+    let mut rounds = 0;
+    loop {
+        // Nobody begins to use it from here to the deletion.
+        let Some(claimed) = volumes::claim(&root, name)? else {
+            return Ok(());
+        };
+        let users = containers.users(name)?;
+        if users.is_empty() {
+            return volumes::delete(&root, name, claimed);
+        }
+        rounds += 1;
+        if !force || rounds > 3 {
+            let ids: Vec<&str> = users.iter().map(|r| r.id.as_str()).collect();
+            let text = format!(
+                "volume {name} is being used by the following container(s): {}: volume is being used",
+                ids.join(", ")
+            );
+            return Err(Fault::new(Kind::Conflict, text).into());
+        }
+        // One that goes with its container is deleted with it: by who can claim it.
+        drop(claimed);
+        for user in &users {
+            remove_if_there(store, user, how)?;
+        }
+    }
 }

@@ -14,7 +14,11 @@
 //! lock moves with the directory, so who waits for it waits for all of 3.
 //!
 //! Two that remove one container: the second waits for the lock, finds no directory when it is its
-//! turn, and says so (`remove.rs`).
+//! turn, and says so (`remove.rs`). A bystander deletes in 3 only what nobody holds the lock of. What fails in 3 leaves
+//! `.gone/ID` where it is, for the next command.
+//!
+//! A volume is deleted under its lock (`volumes.rs`), after the last look at who uses it; it is kept if another container
+//! does, or may: a record that cannot be read may name it.
 //!
 //! **Names.** A name whose container is gone is free: whoever wants it or lists containers unlinks it. A
 //! container whose name is gone (a power cut: names are not flushed) gets it back, or a random
@@ -29,7 +33,7 @@ use anyhow::Context;
 
 use super::record::{Containers, Record, is_id, locked};
 use super::{swept, volumes};
-use crate::error::Result;
+use crate::error::{Fault, Kind, Result, ResultExt};
 use crate::store::files::{self, Lock};
 
 impl Containers {
@@ -55,13 +59,42 @@ impl Containers {
         self.clear_gone(id)
     }
 
+    /// Every record as it is, to be asked what is in use. A container that has none yet holds what it uses otherwise.
+    ///
+    /// # Errors
+    /// Kind `Conflict`: a record cannot be read, so that what its container uses is not known.
+    pub fn all(&self) -> Result<Vec<Record>> {
+        let mut all = Vec::new();
+        for id in self.ids()? {
+            all.extend(self.read(&self.place(&id)).fault(|| unknown_user(&id))?);
+        }
+        Ok(all)
+    }
+
+    /// The containers that use `volume`.
+    ///
+    /// # Errors
+    /// As [`Containers::all`].
+    pub fn users(&self, volume: &str) -> Result<Vec<Record>> {
+        let mut users = self.all()?;
+        users.retain(|r| r.volumes.iter().any(|v| v == volume));
+        Ok(users)
+    }
+
     fn used_by_another(&self, volume: &str, id: &str) -> bool {
-        let ids = self.ids().unwrap_or_default();
-        let mut others = ids.iter().filter(|other| *other != id);
-        others.any(|other| {
-            let record = self.read(&self.place(other));
-            record.is_ok_and(|r| r.is_some_and(|r| r.volumes.iter().any(|v| v == volume)))
-        })
+        let users = self.users(volume);
+        users.map_or(true, |users| users.iter().any(|r| r.id != id))
+    }
+
+    /// Deletes a volume of the removed container `id`, or keeps it for who uses it by now.
+    fn delete_volume(&self, volume: &str, id: &str) -> Result<()> {
+        let Some(claimed) = volumes::claim(&self.volumes, volume)? else {
+            return Ok(());
+        };
+        if self.used_by_another(volume, id) {
+            return volumes::set_owner(&self.volumes, volume, None);
+        }
+        volumes::delete(&self.volumes, volume, claimed)
     }
 
     /// Deletes what is left of a container that was removed, or never got its place.
@@ -89,9 +122,11 @@ impl Containers {
                 files::sync_dir(&self.root).context("removing the container's directory")?;
             }
             for volume in going {
-                result = result.and(volumes::delete(&self.volumes, volume));
+                result = result.and(self.delete_volume(volume, id));
             }
-            result.and(delete_directory(&dir))
+            // While something is left to do the next command has to find it.
+            result?;
+            delete_directory(&dir)
         })
     }
 
@@ -100,11 +135,19 @@ impl Containers {
         swept::sweep(&self.root, |id| {
             if !is_id(id) {
                 let _ = fs::remove_dir_all(swept::gone(&self.root, id));
-            } else if !locked(&swept::gone(&self.root, id).join("lock")) {
-                let _ = self.clear_gone(id);
+            } else {
+                let _ = self.clear_abandoned(id);
             }
         });
         volumes::sweep(&self.volumes);
+    }
+
+    /// As [`Containers::clear_gone`], for a bystander: not while its remover is at it.
+    pub(super) fn clear_abandoned(&self, id: &str) -> Result<()> {
+        if locked(&swept::gone(&self.root, id).join("lock")) {
+            return Ok(());
+        }
+        self.clear_gone(id)
     }
 
     /// Unlinks names without a container. `known` containers exist: as many names are all in use.
@@ -189,6 +232,16 @@ impl Containers {
         let taken = self.taken();
         taken.iter().try_for_each(|name| self.erase_name(id, name))
     }
+}
+
+fn unknown_user(id: &str) -> Fault {
+    Fault::new(
+        Kind::Conflict,
+        format!("finding out what the container {id} uses"),
+    )
+    .hint(format!(
+        "`rless rm -f {id}` removes a container whose record is damaged"
+    ))
 }
 
 fn remove_dir(dir: &Path) -> Result<()> {

@@ -424,11 +424,11 @@ impl Containers {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(e).with_context(|| format!("reading {}", self.root.display())),
         };
-        let names = entries.flatten().map(|e| e.file_name());
-        Ok(names
-            .filter_map(|n| n.into_string().ok())
-            .filter(|n| is_id(n))
-            .collect())
+        let names = entries.map(|entry| entry.map(|e| e.file_name()));
+        let names: io::Result<Vec<_>> = names.collect();
+        let names = names.with_context(|| format!("reading {}", self.root.display()))?;
+        let ids = names.into_iter().filter_map(|n| n.into_string().ok());
+        Ok(ids.filter(|n| is_id(n)).collect())
     }
 
     /// The container that `name` means: its name, its id, or a prefix of its id that no other has.
@@ -483,7 +483,7 @@ impl Containers {
         };
         // The order of these looks is that of a container's life: one that is born between them is seen.
         if !place.dir.exists() && !swept::in_the_making(&self.root, id) && !place.dir.exists() {
-            self.clear_gone(id)?;
+            self.clear_abandoned(id)?;
             return Ok(None);
         }
         if record.as_ref().is_some_and(|r| r.host != host::id()) || locked(&place.lock()) {
@@ -606,7 +606,7 @@ fn name_taken(name: &str, id: &str) -> Fault {
 }
 
 /// `None` for a lock whose directory is gone.
-fn unless_gone(lock: Result<Option<Lock>>) -> Result<Option<Lock>> {
+pub(super) fn unless_gone(lock: Result<Option<Lock>>) -> Result<Option<Lock>> {
     let gone = |e: &anyhow::Error| {
         let mut causes = e.chain().filter_map(|c| c.downcast_ref::<io::Error>());
         causes.any(|c| c.kind() == io::ErrorKind::NotFound)

@@ -136,7 +136,8 @@ pub fn replace(store: &Store, name: &str) -> Result<()> {
             &record,
             How {
                 force: true,
-                volumes: true,
+                // As podman's.
+                volumes: false,
                 patience: Duration::from_secs(10),
             },
         ),

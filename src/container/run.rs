@@ -28,6 +28,7 @@ use crate::error::{Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode};
 use crate::runtime::idmap::{self, Mapping, Rung, Userns};
 use crate::runtime::seccomp;
+use crate::store::files::Lock;
 use crate::store::{Progress, Store};
 use crate::{cgroup, cow, trace};
 
@@ -90,6 +91,9 @@ fn check(request: &Request) -> Result<()> {
             .hint("leave -t out: without it input may come from a pipe or a file")
             .into());
     }
+    if request.replace && request.name.is_none() {
+        return Err(usage("cannot replace container without --name being set").into());
+    }
     if let NetworkMode::Container(_) | NetworkMode::Path(_) = request.network {
         return Err(usage(format!(
             "--network {}: joining another network namespace is not there yet",
@@ -132,6 +136,8 @@ fn create(
     let result = assemble(
         store, containers, request, mapping, image, reserved, &mut made,
     );
+    // The record names them now, or nobody wants them.
+    made.held.clear();
     if result.is_err() {
         if let Some(path) = &made.cidfile {
             let _ = fs::remove_file(path);
@@ -146,6 +152,8 @@ fn create(
 struct Made {
     id: String,
     cidfile: Option<PathBuf>,
+    /// Of the container's volumes, until its record is there.
+    held: Vec<Lock>,
 }
 
 fn assemble(
@@ -381,7 +389,8 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
             );
         }
         Source::Volume(None) => {
-            let volume = volumes::anonymous(&root, Some(&made.id))?;
+            let volume = volumes::anonymous(Some(&made.id))?;
+            made.held.push(volumes::hold(&root, &volume)?);
             resolved.source = Some(volumes::data(&root, &volume.name));
             (resolved.volume, resolved.anonymous) = (Some(volume.name), true);
         }
@@ -394,7 +403,7 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
                 labels: std::collections::BTreeMap::new(),
             };
             // Stays when the run fails: by then another container may be using it.
-            volumes::ensure(&root, &volume)?;
+            made.held.push(volumes::hold(&root, &volume)?);
             resolved.source = Some(volumes::data(&root, name));
             resolved.volume = Some(name.clone());
         }

@@ -11,6 +11,10 @@
 //! begins with a rename to `.gone`. A volume without `owner` is deleted by name only. Keeping a
 //! volume is unlinking `owner`, which needs no space on a full disk and is flushed before its container goes.
 //!
+//! **Lock.** `volume.json` is locked: shared by `run` from before it looks for the volume until the container's record
+//! names it ([`hold`]), exclusively by who deletes it ([`claim`]) while it asks which records name it and until the
+//! rename. So a volume that is to be deleted has no user, and a volume that has been found stays.
+//!
 //! A container's users leave subordinate host ids as owners in them (the one place of the store
 //! where foreign owners appear), so a volume is deleted from inside a user namespace that maps those ids: by
 //! this program started again under the name [`ROLE`], since a process with threads cannot enter one.
@@ -21,6 +25,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -28,15 +33,20 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::names;
+use super::record::unless_gone;
 use super::swept::{self, Making};
 use crate::error::{Fault, Kind, Result, failed};
 use crate::runtime::idmap::{self, Userns};
-use crate::store::files;
+use crate::store::files::{self, Lock};
 
 /// Name under which this program deletes a directory inside a user namespace.
 pub const ROLE: &str = "rless-delete-tree";
 
 const OWNER: &str = "owner";
+const ABOUT: &str = "volume.json";
+
+/// How long [`claim`] waits for those who hold the volume: they only have to write a record.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of a volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,7 +97,7 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     fs::create_dir(&data).with_context(doing)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&data, mode).with_context(doing)?;
-    super::record::quick_json(&dir.join("volume.json"), volume)?;
+    super::record::quick_json(&dir.join(ABOUT), volume)?;
     if let Some(container) = &volume.container {
         symlink(container, dir.join(OWNER)).with_context(doing)?;
     }
@@ -96,6 +106,54 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
         Err(_) if place.exists() => Ok(false),
         result => result.map(|()| true).with_context(doing),
     }
+}
+
+/// The volume, made if there is none; nobody deletes it until the lock is dropped.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn hold(root: &Path, volume: &Volume) -> Result<Lock> {
+    for _ in 0..100 {
+        ensure(root, volume)?;
+        // Deleted meanwhile: made again.
+        if let Some(lock) = unless_gone(Lock::shared(&about(root, &volume.name)).map(Some))? {
+            return Ok(lock);
+        }
+    }
+    Err(failed(format!(
+        "the volume {} is deleted again and again",
+        volume.name
+    ))
+    .into())
+}
+
+/// The right to delete the volume `name`, unless it is used: until it is dropped nobody begins to use it.
+/// `None` when there is no such volume.
+///
+/// # Errors
+/// Kind `Conflict`: a container that is being made uses it.
+pub fn claim(root: &Path, name: &str) -> Result<Option<Lock>> {
+    let path = about(root, name);
+    let began = Instant::now();
+    loop {
+        if !root.join(name).is_dir() {
+            return Ok(None);
+        }
+        if let Some(lock) = unless_gone(Lock::try_exclusive(&path))? {
+            return Ok(Some(lock));
+        }
+        if began.elapsed() > PATIENCE {
+            let text = format!(
+                "volume {name} is being used by a container that is being made: volume is being used"
+            );
+            return Err(Fault::new(Kind::Conflict, text).into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn about(root: &Path, name: &str) -> PathBuf {
+    root.join(name).join(ABOUT)
 }
 
 /// The container that the volume goes with.
@@ -118,20 +176,18 @@ pub(super) fn set_owner(root: &Path, name: &str, id: Option<&String>) -> Result<
     files::sync_dir(&root.join(name)).with_context(doing)
 }
 
-/// A volume without a name of its own, made for `container`.
+/// A volume without a name of its own, for `container`; to be made.
 ///
 /// # Errors
-/// As [`ensure`].
-pub fn anonymous(root: &Path, container: Option<&str>) -> Result<Volume> {
-    let volume = Volume {
+/// No random numbers.
+pub fn anonymous(container: Option<&str>) -> Result<Volume> {
+    Ok(Volume {
         name: super::record::random_id()?,
         created: Timestamp::now().to_string(),
         anonymous: true,
         container: container.map(str::to_owned),
         labels: std::collections::BTreeMap::new(),
-    };
-    ensure(root, &volume)?;
-    Ok(volume)
+    })
 }
 
 /// The volume `name`.
@@ -151,7 +207,7 @@ pub fn find(root: &Path, name: &str) -> Result<Volume> {
         return Err(none().into());
     }
     // It is not flushed when it is made: after a power cut an empty one is one that says nothing.
-    let path = dir.join("volume.json");
+    let path = dir.join(ABOUT);
     let torn = fs::metadata(&path).is_ok_and(|m| m.len() == 0);
     let found = if torn { None } else { files::read_json(&path)? };
     Ok(found.unwrap_or_else(|| Volume {
@@ -187,17 +243,19 @@ pub(super) fn names(root: &Path) -> Result<Vec<String>> {
     Ok(names.filter(|n| names::check(n).is_ok()).collect())
 }
 
-/// Deletes the volume `name` with all its content; no such volume is no error.
+/// Deletes the claimed volume `name` with all its content.
 ///
 /// # Errors
 /// Something in it cannot be removed.
-pub fn delete(root: &Path, name: &str) -> Result<()> {
+pub fn delete(root: &Path, name: &str, claimed: Lock) -> Result<()> {
     names::check(name)?;
     // Another volume of this name may be removed before this one is deleted.
     let gone = format!("{name}-{:016x}", getrandom::u64().unwrap_or_default());
     if !swept::vanish(root, name, &gone)? {
         return Ok(());
     }
+    // Who waits for it finds that it is gone, and need not wait for the deletion.
+    drop(claimed);
     let gone = swept::gone(root, &gone);
     swept::alone(&gone, || delete_tree(&gone))
         .with_context(|| format!("removing the volume {name}"))
@@ -300,11 +358,46 @@ mod tests {
         assert!(!ensure(&root, &named("v")).unwrap());
         assert_eq!(fs::read(data(&root, "v").join("f")).unwrap(), b"x");
         assert_eq!(list(&root).unwrap().len(), 1);
-        delete(&root, "v").unwrap();
+        let claimed = claim(&root, "v").unwrap().unwrap();
+        delete(&root, "v", claimed).unwrap();
         assert!(find(&root, "v").is_err());
         assert_eq!(names(&root).unwrap(), [""; 0]);
         assert_eq!(fs::read_dir(root.join(".gone")).unwrap().count(), 0);
-        delete(&root, "v").unwrap();
+        assert!(claim(&root, "v").unwrap().is_none());
+        assert!(!root.join("v").exists());
+    }
+
+    #[test]
+    fn a_volume_that_a_run_has_found_is_not_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = hold(dir.path(), &named("v")).unwrap();
+        let also = hold(dir.path(), &named("v")).unwrap();
+        drop(also);
+        let e = claim(dir.path(), "v").unwrap_err();
+        assert_eq!(crate::error::kind(&e), Kind::Conflict);
+        drop(held);
+        assert!(claim(dir.path(), "v").unwrap().is_some());
+    }
+
+    #[test]
+    fn who_finds_a_volume_while_it_is_deleted_has_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let finder = scope.spawn(|| {
+                for _ in 0..200 {
+                    let held = hold(dir.path(), &named("v")).unwrap();
+                    fs::write(data(dir.path(), "v").join("f"), "x").unwrap();
+                    std::thread::yield_now();
+                    assert!(data(dir.path(), "v").join("f").exists());
+                    drop(held);
+                }
+            });
+            while !finder.is_finished() {
+                if let Some(claimed) = claim(dir.path(), "v").unwrap() {
+                    delete(dir.path(), "v", claimed).unwrap();
+                }
+            }
+        });
     }
 
     #[test]
@@ -312,7 +405,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for name in ["", ".", "..", "a/b", "../x"] {
             assert!(ensure(dir.path(), &named(name)).is_err(), "{name}");
-            assert!(delete(dir.path(), name).is_err(), "{name}");
+            assert!(find(dir.path(), name).is_err(), "{name}");
         }
     }
 
@@ -332,7 +425,8 @@ mod tests {
     #[test]
     fn a_volume_changes_its_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let volume = anonymous(dir.path(), Some("c")).unwrap();
+        let volume = anonymous(Some("c")).unwrap();
+        ensure(dir.path(), &volume).unwrap();
         let id = "d".to_owned();
         assert_eq!(owner(dir.path(), &volume.name).as_deref(), Some("c"));
         set_owner(dir.path(), &volume.name, None).unwrap();

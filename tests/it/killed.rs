@@ -479,3 +479,62 @@ fn of_two_rm_one_finds_no_such_container() {
         Checks(&sandbox).clean("two rm");
     }
 }
+
+#[test]
+fn volume_rm_beside_run_never_takes_its_volume() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let file = "cat \"$XDG_DATA_HOME\"/rless/volumes/v/_data/f";
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                sandbox.rless(["volume", "rm", "v"]).run();
+                sandbox.rless(["volume", "rm", "-a"]).run();
+            }
+        });
+        for round in 0..15 {
+            let run = ["run", "--name", "c", "-v", "v:/data", "-v", "/anonymous"];
+            let script = [
+                "busybox",
+                "sh",
+                "-c",
+                "echo x >/data/f; echo y >/anonymous/f",
+            ];
+            let output = sandbox.rless(run).args(script).run();
+            assert_eq!(output.code(), 0, "round {round}: {output}");
+            assert_eq!(sandbox.sh(file).ok(), "x\n", "round {round}");
+            sandbox.rless(["rm", "-v", "c"]).ok();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    sandbox.rless(["volume", "rm", "-a", "-f"]).ok();
+    Checks(&sandbox).clean("volume rm beside run");
+}
+
+#[test]
+fn replace_and_rmi_force_keep_anonymous_volumes() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let checks = Checks(&sandbox);
+    let run = [
+        "run",
+        "--replace",
+        "--name",
+        "c",
+        "-v",
+        "/data",
+        "busybox",
+        "true",
+    ];
+    sandbox.rless(run).ok();
+    assert_eq!(checks.volumes(), 1);
+    sandbox.rless(run).ok();
+    assert_eq!(checks.volumes(), 2);
+    sandbox.rless(["rmi", "-f", "busybox"]).ok();
+    assert_eq!(sandbox.rless(["ps", "-a", "-q"]).ok(), "");
+    assert_eq!(checks.volumes(), 2);
+    let labelled = sandbox.rless(["volume", "create", "--label", "a=b"]).ok();
+    let format = ["volume", "inspect", "--format", "{{.Labels.a}}"];
+    assert_eq!(sandbox.rless(format).arg(labelled.trim()).ok(), "b\n");
+}

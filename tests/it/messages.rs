@@ -53,6 +53,11 @@ fn table_of_exit_codes_and_messages() {
             &["sha256:../../x"],
         ),
         (
+            &["run", "--rm", "--replace", "busybox", "true"],
+            125,
+            &["cannot replace container without --name being set"],
+        ),
+        (
             &["run", "--rm", "--pull", "never", "never-pulled", "true"],
             125,
             &["never-pulled"],

@@ -23,8 +23,7 @@ impl World {
         let Reserved {
             id, place, name, ..
         } = self.containers.reserve(Some(name)).unwrap();
-        let volume = || volumes::anonymous(&self.containers.volumes, Some(&id));
-        let made = [volume().unwrap().name, volume().unwrap().name];
+        let made = [self.volume_of(&id), self.volume_of(&id)];
         let record = serde_json::json!({
             "version": 1, "id": id, "name": name, "image": "i", "image_id": null, "command": [],
             "created": "2026-01-01T00:00:00Z", "state": "exited", "auto_remove": false,
@@ -34,6 +33,12 @@ impl World {
         place.write(&record).unwrap();
         fs::remove_dir_all(place.live).unwrap();
         (record, made)
+    }
+
+    fn volume_of(&self, id: &str) -> String {
+        let volume = volumes::anonymous(Some(id)).unwrap();
+        volumes::ensure(&self.containers.volumes, &volume).unwrap();
+        volume.name
     }
 
     fn names(&self) -> Vec<String> {
@@ -117,7 +122,7 @@ fn half_made_containers_go_with_their_volumes() {
     let world = World::new();
     let c = &world.containers;
     let reserved = c.reserve(Some("a")).unwrap();
-    volumes::anonymous(&c.volumes, Some(&reserved.id)).unwrap();
+    world.volume_of(&reserved.id);
     assert_eq!(world.names(), [""; 0]);
     assert!(reserved.place.dir.exists(), "its maker is alive");
     assert!(c.reserve(Some("a")).is_err());
@@ -164,4 +169,72 @@ fn what_a_supervisor_left_after_its_last_record_is_cleared() {
     world.containers.heal_live();
     assert!(!live.exists());
     assert_eq!(world.names(), ["a"]);
+}
+
+#[test]
+fn a_volume_that_a_container_in_the_making_uses_stays() {
+    let world = World::new();
+    let c = &world.containers;
+    let (record, made) = world.ended("a");
+    let volume = volumes::find(&c.volumes, &made[0]).unwrap();
+    let held = volumes::hold(&c.volumes, &volume).unwrap();
+    assert!(c.erase(&record, true).is_err(), "it is told");
+    assert_eq!(world.volumes(), 1);
+    // Its record is there now.
+    let (mut second, _) = world.ended("b");
+    second.volumes.push(made[0].clone());
+    c.place(&second.id).write(&second).unwrap();
+    drop(held);
+    c.sweep();
+    assert_eq!(world.volumes(), 3);
+    assert_eq!(volumes::owner(&c.volumes, &made[0]), None);
+    assert_eq!(world.names(), ["b"]);
+}
+
+#[test]
+fn a_volume_stays_while_a_record_cannot_be_read() {
+    let world = World::new();
+    let c = &world.containers;
+    let (first, _) = world.ended("a");
+    let (second, _) = world.ended("b");
+    fs::write(c.place(&second.id).record(), "{").unwrap();
+    let e = c.users("v").unwrap_err();
+    assert_eq!(crate::error::kind(&e), crate::error::Kind::Conflict);
+    assert!(crate::error::report(&e).contains(&format!("rless rm -f {}", second.id)));
+    c.erase(&first, true).unwrap();
+    assert_eq!(world.volumes(), 4);
+}
+
+#[test]
+fn what_fails_on_the_way_is_tried_again() {
+    let world = World::new();
+    let c = &world.containers;
+    let (record, made) = world.ended("a");
+    // A volume that cannot be claimed.
+    let about = c.volumes.join(&made[1]).join("volume.json");
+    fs::remove_file(&about).unwrap();
+    fs::create_dir(&about).unwrap();
+    assert!(c.erase(&record, true).is_err());
+    assert_eq!(world.volumes(), 1);
+    fs::remove_dir(&about).unwrap();
+    c.sweep();
+    world.assert_empty();
+    assert_eq!(world.volumes(), 0);
+}
+
+#[test]
+fn a_bystander_leaves_a_removal_to_who_is_at_it() {
+    let world = World::new();
+    let c = &world.containers;
+    let (record, _) = world.ended("a");
+    let lock = c.lock(&record.id).unwrap().unwrap();
+    assert!(swept::vanish(&c.root, &record.id, &record.id).unwrap());
+    assert!(c.load(&record.id).unwrap().is_none());
+    c.sweep();
+    assert!(swept::gone(&c.root, &record.id).exists());
+    assert_eq!(world.volumes(), 2);
+    drop(lock);
+    assert!(c.load(&record.id).unwrap().is_none());
+    world.assert_empty();
+    assert_eq!(world.volumes(), 0);
 }
