@@ -15,7 +15,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const MAGIC: &[u8; 8] = b"rlessjnl";
 const VERSION: u32 = 3;
@@ -55,8 +55,6 @@ struct Io {
     pending: Vec<u8>,
     /// Number of the last record written.
     seq: u64,
-    /// A sync failed: the kernel may have dropped what was written and would not say so again.
-    failed: bool,
 }
 
 /// An open journal.
@@ -69,6 +67,10 @@ pub(crate) struct Journal {
     wanted: AtomicU64,
     durable: AtomicU64,
     length: AtomicU64,
+    /// Bytes of frames not written yet.
+    waiting: AtomicUsize,
+    /// A sync failed: the kernel may have dropped what was written and would not say so again.
+    failed: AtomicBool,
     /// Records up to this one are in the image.
     folded: AtomicU64,
     /// Length from which on folding is due.
@@ -277,7 +279,7 @@ fn due(folded: u64) -> u64 {
 impl Journal {
     /// Opens or makes the journal at `path` and hands every whole record to `replay` with its
     /// number (0 for the image's), oldest first; a damaged tail is cut off. The journal stays
-    /// locked against a second server.
+    /// locked against a second server. What was handed over is durable when this returns.
     ///
     /// # Errors
     /// The file cannot be opened, is locked, is of another version, is damaged before its tail, or
@@ -320,6 +322,14 @@ impl Journal {
                 .with_context(|| format!("cutting the torn tail of {}", path.display()))?;
             room = found.end;
         }
+        if found.seq > 0 || found.image > HEADER as u64 {
+            // Read is not durable: who wrote it may have been killed before its sync, and so may
+            // a fold between its rename and the directory's.
+            let named = || File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
+            file.sync_all()
+                .and_then(|()| named())
+                .with_context(|| format!("syncing journal {}", path.display()))?;
+        }
         Ok(Journal {
             path: path.to_owned(),
             base,
@@ -334,8 +344,9 @@ impl Journal {
                 room,
                 pending: Vec::new(),
                 seq: found.seq,
-                failed: false,
             }),
+            waiting: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
             wanted: AtomicU64::new(found.seq),
             durable: AtomicU64::new(found.seq),
             length: AtomicU64::new(found.end),
@@ -351,9 +362,11 @@ impl Journal {
         BODY.with_borrow_mut(|body| {
             body.clear();
             record.encode(body);
+            let length = FRAME + body.len();
+            self.waiting.fetch_add(length, Ordering::Relaxed);
             let mut b = lk(&self.buffer);
             b.seq += 1;
-            b.at += (FRAME + body.len()) as u64;
+            b.at += length as u64;
             let seq = b.seq;
             frame(seq, body, &mut b.bytes);
             drop(b);
@@ -368,8 +381,20 @@ impl Journal {
     }
 
     /// Bytes that wait in memory.
-    pub(crate) fn buffered(&self) -> usize {
-        lk(&self.buffer).bytes.len()
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Lets no later sync succeed: something that records speak of is lost.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn intact(&self) -> Res<()> {
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(Errno::EIO),
+            false => Ok(()),
+        }
     }
 
     /// Number of the last record that survives a power cut.
@@ -409,12 +434,10 @@ impl Journal {
         if self.durable() >= seq {
             return Ok(());
         }
-        if io.failed {
-            return Err(Errno::EIO);
-        }
+        self.intact()?;
         self.write_out(&mut io, ahead)?;
         if let Err(e) = io.file.sync_data() {
-            io.failed = true;
+            self.fail();
             return Err(errno(&e));
         }
         self.durable.store(io.seq, Ordering::Release);
@@ -446,6 +469,7 @@ impl Journal {
         (io.end, io.seq) = (end, seq);
         io.room = io.room.max(end);
         io.pending.drain(..n);
+        self.waiting.fetch_sub(n, Ordering::Relaxed);
         if io.pending.is_empty() && io.pending.capacity() > 1 << 20 {
             io.pending = Vec::new();
         }
@@ -515,9 +539,7 @@ impl Journal {
         file.sync_all().map_err(|e| errno(&e))?;
         watch(Step::Synced)?;
         let mut io = lk(&self.io);
-        if io.failed {
-            return Err(Errno::EIO);
-        }
+        self.intact()?;
         copy(&old, from..io.end, &file, place(from))?;
         file.sync_all().map_err(|e| errno(&e))?;
         watch(Step::Copied)?;
@@ -528,7 +550,9 @@ impl Journal {
                 .and_then(|d| d.sync_all())
                 .map_err(|e| errno(&e))
         });
-        io.failed = named.is_err();
+        if named.is_err() {
+            self.fail();
+        }
         io.end = place(io.end);
         io.room = io.end;
         io.file = file;

@@ -24,7 +24,8 @@
 //! is the clean end, and the room is used again. Anything else that is not the next whole frame
 //! (short, wrong checksum, wrong number, garbage behind a zero length) is a torn tail: it is cut
 //! off on open and the cut made durable before anything is appended, so that no frame behind a
-//! tear can ever follow a new one. The image was durable before the journal got its name: a bad
+//! tear can ever follow a new one. What is read on open may be in the page cache only (its writer was killed
+//! before the sync): file and directory are synced before anything is done on the strength of it. The image was durable before the journal got its name: a bad
 //! frame in it is damage and refused.
 //!
 //! # Order on disk

@@ -32,7 +32,7 @@
 //! a region's written part are zeros, as they are behind a file's end.
 
 use super::super::journal::record::Extents;
-use super::super::meta::{Res, errno};
+use super::super::meta::{Res, errno, lk};
 use super::arena::{self, Arenas, Region, is_region};
 use super::flush::MANY;
 use super::io_errno;
@@ -43,13 +43,13 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Content up to this many bytes is put into an arena.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -61,8 +61,54 @@ pub(crate) struct DataDir {
     dir: OwnedFd,
     arenas: Arenas,
     next: AtomicU64,
-    /// A subdirectory was made and its name may not be durable.
-    names_dirty: AtomicBool,
+    /// Counts subdirectories made,
+    made: AtomicU64,
+    /// and how many of them have a durable name.
+    named: AtomicU64,
+    failures: Failures,
+}
+
+/// How often a sync failed, by file, and with what the last time. The kernel tells of a failed write-back once, to
+/// whoever syncs first; each file with content there asks here.
+#[derive(Default)]
+struct Failures {
+    any: AtomicBool,
+    of: Mutex<HashMap<u64, (u64, Errno)>>,
+}
+
+/// What a sync of several data files did not do.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    /// The first error.
+    pub errno: Errno,
+    /// The kernel may have dropped content: trying again says nothing about it.
+    pub lost: bool,
+    files: HashSet<u64>,
+}
+
+impl Unsynced {
+    fn add(into: &mut Option<Unsynced>, id: u64, errno: Errno, lost: bool) {
+        let all = into.get_or_insert_with(|| Unsynced {
+            errno,
+            lost,
+            files: HashSet::new(),
+        });
+        all.lost |= lost;
+        all.files.insert(file_of(id));
+    }
+
+    /// Whether the data file is among them.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.files.contains(&file_of(id))
+    }
+}
+
+/// The number of the file that a data file is in: its own, or the arena's.
+fn file_of(id: u64) -> u64 {
+    match is_region(id) {
+        true => arena::TAG | arena::number(id),
+        false => id,
+    }
 }
 
 /// Where the bytes of a data file are: offset 0 is at `base` of `file`.
@@ -197,17 +243,28 @@ impl DataDir {
             .create(&path)
             .with_context(what)?;
         let dir = File::open(&path).with_context(what)?;
+        // An earlier server may have made some, and been killed before it synced their names.
+        let mut entries = std::fs::read_dir(&path).with_context(what)?;
+        let made = u64::from(entries.next().is_some());
         Ok(DataDir {
             dir: dir.into(),
             arenas: Arenas::new(),
             next: AtomicU64::new(1),
-            names_dirty: AtomicBool::new(false),
+            made: AtomicU64::new(made),
+            named: AtomicU64::new(0),
+            failures: Failures::default(),
         })
     }
 
     /// A number no data file had before, for one of its own.
-    pub(crate) fn alloc(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
+    ///
+    /// # Errors
+    /// `ENOSPC` behind the last one.
+    pub(crate) fn alloc(&self) -> Res<u64> {
+        let next = |n: u64| Some(n + 1).filter(|n| !is_region(*n));
+        self.next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .map_err(|_| Errno::ENOSPC)
     }
 
     /// A new region of an arena.
@@ -230,7 +287,8 @@ impl DataDir {
 
     /// Never give out numbers and addresses below these again.
     pub(crate) fn reserve(&self, id: u64, address: u64) {
-        self.next.fetch_max(id, Ordering::Relaxed);
+        self.next
+            .fetch_max(id.min(arena::TAG - 1), Ordering::Relaxed);
         self.arenas.reserve(address);
     }
 
@@ -272,7 +330,7 @@ impl DataDir {
             Err(Errno::ENOENT) if create => {
                 match mkdirat(&self.dir, &name[..2], Mode::S_IRWXU) {
                     Ok(()) | Err(Errno::EEXIST) => {
-                        self.names_dirty.store(true, Ordering::Release);
+                        self.made.fetch_add(1, Ordering::AcqRel);
                     }
                     Err(e) => return Err(e),
                 }
@@ -319,7 +377,10 @@ impl DataDir {
             let name = file.file_name();
             let id = name.to_str().and_then(|n| u64::from_str_radix(n, 16).ok());
             if let Some(id) = id {
-                self.reserve(id.saturating_add(1), 0);
+                // A number no data file can have is somebody else's.
+                if !is_region(id) {
+                    self.reserve(id + 1, 0);
+                }
                 if !keep.contains_key(&id) {
                     std::fs::remove_file(file.path())?;
                 }
@@ -341,12 +402,54 @@ impl DataDir {
         fstatvfs(&self.dir)
     }
 
+    /// Names of subdirectories: made, and of them durable.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> (u64, u64) {
+        let get = |n: &AtomicU64| n.load(Ordering::Acquire);
+        (get(&self.made), get(&self.named))
+    }
+
+    /// A sync of the file failed: whoever has content in it is to hear of it.
+    pub(super) fn failed(&self, id: u64, errno: Errno) {
+        let mut of = lk(&self.failures.of);
+        let entry = of.entry(file_of(id)).or_insert((0, errno));
+        *entry = (entry.0 + 1, errno);
+        self.failures.any.store(true, Ordering::Release);
+    }
+
+    /// How often that happened, and the last error.
+    pub(super) fn failures(&self, id: u64) -> (u64, Option<Errno>) {
+        if id == 0 || !self.failures.any.load(Ordering::Acquire) {
+            return (0, None);
+        }
+        let of = lk(&self.failures.of);
+        of.get(&file_of(id))
+            .map_or((0, None), |(n, e)| (*n, Some(*e)))
+    }
+
+    /// Makes the content of one that is open durable, and its name unless it is `named`.
+    ///
+    /// # Errors
+    /// As fdatasync(2).
+    pub(super) fn sync_place(&self, id: u64, place: &Place, named: bool) -> Res<()> {
+        place
+            .sync()
+            .and_then(|()| match named {
+                true => Ok(()),
+                false => self.sync_names(id),
+            })
+            .inspect_err(|e| self.failed(id, *e))
+    }
+
     /// Makes the content of data files durable, and their names unless they are: number and whether.
     /// One that is not there has been deleted: nothing needs it.
     ///
     /// # Errors
-    /// As fdatasync(2).
-    pub(crate) fn sync(&self, ids: impl Iterator<Item = (u64, bool)>) -> Res<()> {
+    /// As fdatasync(2), and for which; all of them were tried.
+    pub(crate) fn sync(
+        &self,
+        ids: impl Iterator<Item = (u64, bool)>,
+    ) -> std::result::Result<(), Unsynced> {
         // One of each arena will do.
         let mut arenas: HashMap<u64, u64> = HashMap::new();
         let mut own = Vec::new();
@@ -357,20 +460,41 @@ impl DataDir {
                 own.push((id, named));
             }
         }
-        if own.len() >= MANY {
-            return self.syncfs();
-        }
+        // One that is listed twice is synced once, with its name if either asks.
+        own.sort_unstable();
+        own.dedup_by_key(|(id, _)| *id);
+        let all_at_once = own.len() >= MANY;
         let arenas = arenas.into_values().map(|id| (id, false));
-        for (id, named) in own.into_iter().chain(arenas) {
-            match self.place(id, false) {
-                Ok(place) => place.sync()?,
-                Err(Errno::ENOENT) => continue,
-                Err(e) => return Err(e),
+        let all = own.into_iter().chain(arenas);
+        let mut bad = None;
+        if all_at_once {
+            if let Err(e) = self.syncfs() {
+                for (id, _) in all {
+                    self.failed(id, e);
+                    Unsynced::add(&mut bad, id, e, true);
+                }
             }
-            if !named {
-                self.sync_names(id)?;
+            return bad.map_or(Ok(()), Err);
+        }
+        for (id, named) in all {
+            match self.place(id, false) {
+                Ok(place) => {
+                    if let Err(e) = self.sync_place(id, &place, named) {
+                        Unsynced::add(&mut bad, id, e, true);
+                    }
+                }
+                Err(Errno::ENOENT) => {}
+                Err(e) => Unsynced::add(&mut bad, id, e, false),
             }
         }
+        bad.map_or(Ok(()), Err)
+    }
+
+    /// Syncs the directory: the names of arenas and subdirectories.
+    fn sync_dir(&self) -> Res<()> {
+        let made = self.made.load(Ordering::Acquire);
+        nix::unistd::fsync(&self.dir)?;
+        self.named.fetch_max(made, Ordering::AcqRel);
         Ok(())
     }
 
@@ -378,15 +502,13 @@ impl DataDir {
     pub(crate) fn sync_names(&self, id: u64) -> Res<()> {
         if is_region(id) {
             if !self.arenas.named(id) {
-                self.names_dirty.store(false, Ordering::Release);
-                nix::unistd::fsync(&self.dir)
-                    .inspect_err(|_| self.names_dirty.store(true, Ordering::Release))?;
+                self.sync_dir()?;
                 self.arenas.set_named(id);
             }
             return Ok(());
         }
-        if self.names_dirty.swap(false, Ordering::AcqRel) {
-            nix::unistd::fsync(&self.dir)?;
+        if self.named.load(Ordering::Acquire) < self.made.load(Ordering::Acquire) {
+            self.sync_dir()?;
         }
         let sub = openat(
             &self.dir,

@@ -144,6 +144,10 @@ impl Tree {
 
     /// The content goes: all of a file's blocks and its data file.
     pub(super) fn drop_blocks(&self, f: &mut FileBody) {
+        if let Ok(store) = self.store() {
+            self.take_failure(store, f);
+        }
+        f.inherited = false;
         self.unreserve(f.valid.blocks());
         f.valid = super::super::ranges::Ranges::default();
         f.fd = None;
@@ -152,7 +156,7 @@ impl Tree {
         let (region, logged) = (f.region(), f.logged);
         let left = std::mem::take(&mut f.left);
         (f.data_id, f.blocks) = (0, 0);
-        f.phys = 0;
+        (f.phys, f.failures) = (0, 0);
         f.logged = false;
         f.named = false;
         f.written = super::super::ranges::Ranges::default();

@@ -15,13 +15,21 @@
 //! A file's `Data` record without redo is durable only after its data file was synced with all that
 //! the record speaks of. A flush takes a snapshot, syncs, and appends the record then: what is
 //! written meanwhile waits for the next round, and if another record of the file or a change of
-//! another shape (truncation, punching) came in between, the round starts again. What the flush
+//! another shape (truncation, punching) came in between, the round starts again; after some rounds the record is
+//! held (see below). What the flush
 //! took is kept as `inflight`, so that a record in between tells of it too.
 //!
 //! Where content must not come later than another record (a rename over another file, the first
 //! name of an unnamed one), its record is appended right before that one: with redo, or, if that is
 //! too much, *held*: no record from there on is written out before the data file was synced. So
 //! the journal is written only up to a number below which nothing is held.
+//!
+//! # Failures
+//!
+//! The kernel tells once that it could not write something back, and drops it. So a failed sync is counted by
+//! data file (an arena's for all that is in it), and every file's next fsync answers it, whoever was told. Where
+//! a record that speaks of the content is in the journal's queue already (a held one, an image's) nothing may
+//! be written behind it: the journal fails for good.
 //!
 //! Data files whose inode is gone or whose content moved are deleted, and cut ones trimmed, when the record of
 //! it is durable: until then a crash brings the old content back whole.
@@ -47,10 +55,16 @@ pub(super) const MANY: usize = 32;
 const IDLE: u64 = 4096;
 /// No content goes into the journal unasked when this much waits there already.
 const WAITING: usize = 256 << 10;
+/// An fsync's goes there up to so much.
+const REDO: usize = 16 << 20;
+/// Where this much waits a change is refused while the journal cannot be written, and else hurries the flusher.
+const MOST: usize = 64 << 20;
+/// A flush that was overtaken so often holds the record back instead.
+const ROUNDS: u32 = 3;
 
 /// Work that waits.
 pub(crate) struct Flush {
-    dirty: Mutex<Vec<u64>>,
+    pub(super) dirty: Mutex<Vec<u64>>,
     /// Held by who flushes several files at once: only he holds more than one file's `flushing`.
     many: Mutex<()>,
     /// Records that must not become durable yet. Locked over append and push.
@@ -206,6 +220,15 @@ impl Tree {
         }
     }
 
+    /// Keeps what waits in memory bounded while the journal cannot be written.
+    pub(super) fn not_too_much(&self, store: &Store) -> Res<()> {
+        if store.journal.waiting() > MOST {
+            self.unstuck()?;
+            store.flush.hurry();
+        }
+        Ok(())
+    }
+
     /// A locked file has content the journal does not know.
     pub(super) fn mark_dirty(&self, node: &Node, state: &mut State) {
         if let Body::File(f) = &mut state.body {
@@ -302,7 +325,7 @@ impl Tree {
             return;
         }
         // What cannot be read back now is held as what is too much.
-        if store.journal.buffered() < WAITING && matches!(self.log_redo(node, state), Ok(true)) {
+        if store.journal.waiting() < WAITING && matches!(self.log_redo(node, state), Ok(true)) {
             return;
         }
         let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
@@ -330,18 +353,17 @@ impl Tree {
         (f.redo, f.redos) = (0, 0);
     }
 
-    /// Makes one file's content durable and appends the record of it.
+    /// Makes one file's content durable and appends the record of it. The caller commits.
     fn flush_node(&self, store: &Store, node: &Node) -> Res<()> {
         let _flushing = lk(&node.flushing);
-        for _ in 0..16 {
+        for _ in 0..ROUNDS {
             let Some(snap) = self.snapshot(node)? else {
                 return Ok(());
             };
             if let Some(file) = &snap.file {
-                let synced = file.sync().and_then(|()| match snap.named {
-                    true => Ok(()),
-                    false => store.data.sync_names(snap.extents.data_id),
-                });
+                let synced = store
+                    .data
+                    .sync_place(snap.extents.data_id, file, snap.named);
                 if let Err(e) = synced {
                     self.not_told(node, &mut wr(&node.state));
                     return Err(e);
@@ -351,19 +373,31 @@ impl Tree {
                 return Ok(());
             }
         }
-        // Truncated without end by somebody: what is there is consistent, and on the list.
+        // Truncated without end by somebody.
+        self.record_ahead(node);
         Ok(())
+    }
+
+    /// Appends a record of a file's content that no change can overtake: it is held back until the content is synced.
+    pub(super) fn record_ahead(&self, node: &Node) {
+        let _gate = rd(&self.gate);
+        let mut state = wr(&node.state);
+        if state.meta.nlink > 0 {
+            self.content_first(node, &mut state, true);
+        }
     }
 
     /// Appends a record of a file's content as it is with what changed, where that is little;
     /// false where the data file has to be synced.
-    fn redo_node(&self, node: &Node) -> Res<bool> {
+    fn redo_node(&self, store: &Store, node: &Node) -> Res<bool> {
         let _flushing = lk(&node.flushing);
         let _gate = rd(&self.gate);
         let mut state = wr(&node.state);
         let named = state.meta.nlink > 0;
         match &mut state.body {
-            Body::File(f) if f.dirty && named => self.log_redo(node, &mut state),
+            Body::File(f) if f.dirty && named => {
+                Ok(store.journal.waiting() < REDO && self.log_redo(node, &mut state)?)
+            }
             _ => Ok(true),
         }
     }
@@ -371,27 +405,79 @@ impl Tree {
     /// `fsync(2)` of a file, or with `data_only` `fdatasync(2)`.
     ///
     /// # Errors
-    /// `EIO`, `ENOSPC` and the like of the host.
+    /// `EIO`, `ENOSPC` and the like of the host; once also for content that somebody else tried to write back.
     pub(crate) fn fsync(&self, ino: u64, data_only: bool) -> Res<()> {
         let Ok(store) = self.store() else {
             return Ok(());
         };
-        if let Some(node) = self.node(ino) {
-            if data_only && self.sync_overwritten(store, &node)? {
-                return Ok(());
-            }
-            if !self.redo_node(&node)? {
-                self.flush_node(store, &node)?;
-            }
+        if self.unstuck().is_err() {
+            // Nothing is added to what cannot be written.
+            self.commit(true)?;
         }
-        self.commit(true)
+        let Some(node) = self.node(ino) else {
+            return self.commit(true);
+        };
+        let done = self.fsync_content(store, &node, data_only);
+        let committed = match done {
+            Ok(true) => Ok(()),
+            _ => self.commit(true),
+        };
+        let earlier = match &mut wr(&node.state).body {
+            Body::File(f) => {
+                self.take_failure(store, f);
+                f.error.take()
+            }
+            _ => None,
+        };
+        done?;
+        committed?;
+        earlier.map_or(Ok(()), Err)
+    }
+
+    /// Brings a file's content to disk or to the journal; whether the journal need not be synced.
+    fn fsync_content(&self, store: &Store, node: &Node, data_only: bool) -> Res<bool> {
+        self.sync_inherited(store, node)?;
+        if data_only && self.sync_overwritten(store, node)? {
+            return Ok(true);
+        }
+        if !self.redo_node(store, node)? {
+            self.flush_node(store, node)?;
+        }
+        Ok(false)
+    }
+
+    /// What an earlier server wrote and did not sync is the file's content as much as anything else.
+    fn sync_inherited(&self, store: &Store, node: &Node) -> Res<()> {
+        match &rd(&node.state).body {
+            Body::File(f) if f.inherited => {}
+            _ => return Ok(()),
+        }
+        let _flushing = lk(&node.flushing);
+        let (id, file) = match &mut wr(&node.state).body {
+            Body::File(f) if f.inherited => (f.data_id, self.data_file(node, f, 0)?),
+            _ => return Ok(()),
+        };
+        store.data.sync_place(id, &file, true)?;
+        if let Body::File(f) = &mut wr(&node.state).body {
+            f.inherited = false;
+        }
+        Ok(())
+    }
+
+    /// Failed syncs of the place where the content is become the file's own.
+    pub(super) fn take_failure(&self, store: &Store, f: &mut FileBody) {
+        let (count, errno) = store.data.failures(f.data_id);
+        if count != f.failures {
+            f.failures = count;
+            f.error = f.error.or(errno);
+        }
     }
 
     /// Syncs the data file if that is all there is to an fdatasync: no block and no byte of length
     /// that the journal does not know durably, and no redo that would undo it.
     fn sync_overwritten(&self, store: &Store, node: &Node) -> Res<bool> {
         let _flushing = lk(&node.flushing);
-        let file = {
+        let (id, file) = {
             let mut state = wr(&node.state);
             let Body::File(f) = &mut state.body else {
                 return Ok(false);
@@ -409,9 +495,9 @@ impl Tree {
             }
             let file = self.data_file(node, f, 0)?;
             f.inflight = std::mem::take(&mut f.written);
-            file
+            (f.data_id, file)
         };
-        let synced = file.sync();
+        let synced = store.data.sync_place(id, &file, true);
         let mut state = wr(&node.state);
         match (&synced, &mut state.body) {
             (Ok(()), Body::File(f)) => f.inflight = Ranges::default(),
@@ -447,7 +533,13 @@ impl Tree {
             all.iter().filter(|h| h.seq <= seq).copied().collect()
         };
         let ids = holds.iter().map(|hold| (hold.data_id, hold.named));
-        store.data.sync(ids)?;
+        store.data.sync(ids).map_err(|u| {
+            if u.lost {
+                // Trying again would succeed, and the record speak of what is not there.
+                store.journal.fail();
+            }
+            u.errno
+        })?;
         if !holds.is_empty() {
             // Others may have been at the same ones: no harm.
             lk(&store.flush.holds).retain(|h| h.seq > seq);
@@ -465,25 +557,23 @@ impl Tree {
         };
         // What is not needed any more need not be written first.
         store.data.delete(store.flush.ripe(store.journal.durable()));
-        let dirty = std::mem::take(&mut *lk(&store.flush.dirty));
-        let result = self.flush_many(store, &dirty);
-        if let Err(e) = result {
-            lk(&store.flush.dirty).extend(dirty);
-            return Err(e);
-        }
-        self.commit(false)?;
+        let mut dirty = std::mem::take(&mut *lk(&store.flush.dirty));
+        // A file may be listed twice, its lock is taken once.
+        dirty.sort_unstable();
+        dirty.dedup();
+        let flushed = self.flush_many(store, &dirty);
+        // Whatever could not be: the others' records.
+        let committed = self.commit(false);
+        flushed.and(committed)?;
         // Not with every fsync: some seconds late is early enough.
         self.publish(store);
         Ok(())
     }
 
+    /// Flushes what it can of these files and puts the others back on the list.
     fn flush_many(&self, store: &Store, dirty: &[u64]) -> Res<()> {
         let _many = lk(&store.flush.many);
-        let mut inos = dirty.to_vec();
-        // A file may be listed twice, its lock is taken once.
-        inos.sort_unstable();
-        inos.dedup();
-        let nodes: Vec<Arc<Node>> = inos.iter().filter_map(|ino| self.node(*ino)).collect();
+        let nodes: Vec<Arc<Node>> = dirty.iter().filter_map(|ino| self.node(*ino)).collect();
         let mut snaps = Vec::with_capacity(nodes.len());
         let mut result = Ok(());
         for node in &nodes {
@@ -496,27 +586,29 @@ impl Tree {
                     snaps.push((node, snap, flushing));
                 }
                 Err(e) => {
-                    result = Err(e);
-                    break;
+                    lk(&store.flush.dirty).push(node.ino);
+                    result = result.and(Err(e));
                 }
             }
         }
-        if !snaps.is_empty() && result.is_ok() {
-            let ids = snaps.iter().map(|(_, s, _)| (s.extents.data_id, s.named));
-            result = store.data.sync(ids);
-        }
+        let ids = snaps.iter().map(|(_, s, _)| (s.extents.data_id, s.named));
+        let unsynced = store.data.sync(ids).err();
         let mut overtaken = Vec::new();
         for (node, snap, _flushing) in snaps {
-            match result {
-                Ok(()) if self.record(node, snap) => {}
-                Ok(()) => overtaken.push(node),
-                Err(_) => self.not_told(node, &mut wr(&node.state)),
+            if unsynced
+                .as_ref()
+                .is_some_and(|u| u.has(snap.extents.data_id))
+            {
+                self.not_told(node, &mut wr(&node.state));
+            } else if !self.record(node, snap) {
+                overtaken.push(node);
             }
         }
+        result = result.and(unsynced.map_or(Ok(()), |u| Err(u.errno)));
         // They are on the list again: where they are many, for the next time.
         if overtaken.len() < MANY {
             for node in overtaken {
-                self.flush_node(store, node)?;
+                result = result.and(self.flush_node(store, node));
             }
         }
         result

@@ -62,7 +62,8 @@ impl Tree {
             (image, store.journal.last())
         };
         watch(Step::Encoded)?;
-        store.data.syncfs()?;
+        // What the kernel dropped a second attempt would not find.
+        store.data.syncfs().inspect_err(|_| store.journal.fail())?;
         lk(&store.flush.holds).retain(|hold| hold.seq > last);
         store.journal.sync(last, false)?;
         watch(Step::Settled)?;

@@ -32,6 +32,8 @@ mod dir;
 #[cfg(test)]
 mod durability;
 mod extent;
+#[cfg(test)]
+mod failures;
 mod flush;
 mod fold;
 #[cfg(test)]
@@ -305,8 +307,11 @@ impl Tree {
     }
 
     /// Every change begins with this, and keeps it to its end. Not to be had twice by one thread.
+    ///
+    /// # Errors
+    /// `EROFS`; why the journal cannot be written, when too much waits for that.
     fn change(&self) -> Res<RwLockReadGuard<'_, ()>> {
-        self.writable()?;
+        self.not_too_much(self.store()?)?;
         Ok(rd(&self.gate))
     }
 }

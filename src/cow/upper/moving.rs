@@ -50,7 +50,7 @@ impl Tree {
             let id = store.data.alloc_region(blocks)?;
             Region { id, blocks }
         } else {
-            let id = store.data.alloc();
+            let id = store.data.alloc()?;
             Region { id, blocks: 0 }
         };
         match self.open_place(store, region.id, true) {
@@ -70,7 +70,11 @@ impl Tree {
         f: &mut FileBody,
         (region, place): (Region, Place),
     ) -> Place {
+        self.take_failure(store, f);
         (f.data_id, f.blocks) = (region.id, region.blocks);
+        // What failed before is of no concern here.
+        f.failures = store.data.failures(region.id).0;
+        f.inherited = false;
         f.logged = false;
         f.named = false;
         f.full = true;

@@ -5,6 +5,7 @@ use super::super::ranges::Ranges;
 use super::arena::{Region, is_region};
 use super::data::Place;
 use super::space::name_cost;
+use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
@@ -74,6 +75,12 @@ pub(crate) struct FileBody {
     pub logged: bool,
     /// The data file's name is durable.
     pub named: bool,
+    /// An earlier server may have written to the data file, and been killed before it synced that.
+    pub inherited: bool,
+    /// How many failed syncs of the data file (or its arena) are accounted for in `error`,
+    pub failures: u64,
+    /// which the next fsync answers.
+    pub error: Option<Errno>,
     /// Blocks of the data file that changed since the last record (those among `valid` count).
     pub written: Ranges,
     /// Taken from `written` by a flush under way.

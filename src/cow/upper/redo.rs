@@ -196,6 +196,8 @@ impl Collected {
             }
             done.push((id, false));
         }
-        data.sync(done.into_iter()).context("syncing data files")
+        data.sync(done.into_iter())
+            .map_err(|e| e.errno)
+            .context("syncing data files")
     }
 }

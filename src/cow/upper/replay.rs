@@ -276,6 +276,7 @@ fn restore(f: &mut FileBody, x: &Extents, size: u64) -> Res<()> {
     }
     f.logged = x.data_id != 0;
     f.named = f.logged;
+    f.inherited = f.logged;
     // The data file may be longer than what the journal knows of: see when it is opened.
     f.phys = u64::MAX;
     f.stale = (!size.is_multiple_of(BLOCK)).then_some(0);

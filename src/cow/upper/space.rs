@@ -176,7 +176,9 @@ impl Tree {
         written
     }
 
-    fn unstuck(&self) -> Res<()> {
+    /// # Errors
+    /// Why the journal could not be written the last time.
+    pub(super) fn unstuck(&self) -> Res<()> {
         match self.stuck.load(Ordering::Relaxed) {
             0 => Ok(()),
             e => Err(Errno::from_raw(e)),
