@@ -1,7 +1,8 @@
 //! Removal of names and images, and collection of what nothing refers to.
 //!
-//! Removing goes from the names down: tags, record, index; then blobs, layer indexes and packs that no other image
-//! needs. Killed in between, what is left is unreferenced and collected by a later command.
+//! Removing an image begins with its record, after which it does not exist; then its names, index, blobs, layer indexes
+//! and packs that no other image needs. Killed in between, what is left is unreferenced and collected by a later command.
+//! (Names first would leave an image without one.)
 //!
 //! Locks: `image-<id>` is held by whoever commits or removes that image (and shared by whoever makes a container of it);
 //! `collect` is shared by every pull for as long as it has ingested layers that no record refers to yet, and taken
@@ -67,12 +68,12 @@ impl Store {
             return Ok(vec![Removed::Untagged(reference)]);
         }
         self.check_removable(&id, &names, named_by_id(name, &names), force, in_use)?;
+        self.remove_record(&id)?;
         let mut removed = Vec::new();
         for reference in names {
             tags::remove(&self.tags_dir(), &reference)?;
             removed.push(Removed::Untagged(reference));
         }
-        self.remove_record(&id)?;
         removed.push(Removed::Deleted(id));
         lock.remove();
         self.collect()?;
@@ -170,6 +171,11 @@ impl Store {
         }
         self.sweep_packs()?;
         // Records and names are written by pulls, which hold the collection off.
+        for tag in tags::list(&self.tags_dir(), &|_| true)? {
+            if !ids.contains(&tag.image) {
+                tags::remove(&self.tags_dir(), &tag.reference)?;
+            }
+        }
         for dir in [self.images_dir(), self.tags_dir()] {
             files::sweep_unfinished_now(&dir);
         }

@@ -65,6 +65,11 @@ impl Store {
         files::read_json(&self.images_dir().join(format!("{id}.json")))
     }
 
+    /// Whether the image exists.
+    pub(super) fn has_record(&self, id: &str) -> bool {
+        self.images_dir().join(format!("{id}.json")).exists()
+    }
+
     /// Ids of all images.
     pub(crate) fn ids(&self) -> Result<Vec<String>> {
         let dir = self.images_dir();
@@ -163,12 +168,8 @@ impl Store {
             Found::Named(tag) => {
                 let tags = [tag];
                 let [tag] = &tags;
-                if !self
-                    .images_dir()
-                    .join(format!("{}.json", tag.image))
-                    .exists()
-                {
-                    // Removed between its tags and now, or a removal was killed: as good as untagged.
+                if !self.has_record(&tag.image) {
+                    // A pull or a removal under way or killed: the name leads nowhere.
                     return Ok(None);
                 }
                 self.load(&tag.image, names(&tags), repo_digests(&tags))

@@ -264,20 +264,41 @@ impl Store {
             layers: diff_ids,
             size: fetch::size(self, &image.diff_ids)?,
         };
-        files::write_json(
-            &self.images_dir().join(format!("{}.json", image.id)),
-            &record,
-        )?;
-        for reference in names {
-            let tag = Tag {
+        let tags: Vec<Tag> = names
+            .iter()
+            .map(|reference| Tag {
                 reference: reference.to_string(),
                 image: image.id.clone(),
                 digest: record.digest.clone(),
                 list_digest: image.list.as_ref().map(|l| l.digest.to_string()),
-            };
-            tags::set(&self.tags_dir(), &tag)?;
+            })
+            .collect();
+        // A name that led nowhere is written first: without the record it still leads nowhere, so that killed in
+        // between there is no image without a name. One that moves is written last and leads to the old image until then.
+        let (moved, new): (Vec<&Tag>, Vec<&Tag>) =
+            tags.iter().partition(|tag| self.leads_elsewhere(tag));
+        for tag in new {
+            tags::set(&self.tags_dir(), tag)?;
+        }
+        files::write_json(
+            &self.images_dir().join(format!("{}.json", image.id)),
+            &record,
+        )?;
+        for tag in moved {
+            tags::set(&self.tags_dir(), tag)?;
         }
         Ok(())
+    }
+
+    /// Whether the tag's name means another image that exists.
+    fn leads_elsewhere(&self, tag: &Tag) -> bool {
+        let Ok(reference) = Reference::parse(&tag.reference) else {
+            return false;
+        };
+        match tags::get(&self.tags_dir(), &reference) {
+            Ok(Some(old)) => old.image != tag.image && self.has_record(&old.image),
+            _ => false,
+        }
     }
 
     fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
