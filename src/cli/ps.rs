@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::format::{self, Listing, Row};
 use super::human;
 use crate::container::list::{self, Filter};
-use crate::container::record::{Port, Record, State};
+use crate::container::record::{self, Port, Record, State};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -61,13 +61,19 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         args.last.and_then(|n| usize::try_from(n).ok())
     };
     let by_state = filters.iter().any(Filter::is_about_state);
-    let mut records = list::list(&store, &filters)?;
+    let record::Listing {
+        mut records,
+        skipped,
+    } = list::list(&store, &filters)?;
+    for (_, e) in &skipped {
+        super::complain(e);
+    }
     if let Some(last) = last {
         records.truncate(last);
     } else if !args.all && !by_state {
         records.retain(|r| r.state == State::Running);
     }
-    list::sort(&mut records, &args.sort)?;
+    list::sort(&store, &mut records, &args.sort)?;
     if args.quiet && args.format.is_none() {
         let ids = records.iter().map(|r| id(r, args.no_trunc) + "\n");
         format::print(&ids.collect::<String>())?;

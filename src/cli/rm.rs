@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{each, format, object_exit_code};
-use crate::container::record::{Containers, Record};
+use crate::container::record::{Containers, Listing, Record};
 use crate::container::remove::{How, remove, remove_if_there};
 use crate::error::{self, Kind, Result, ResultExt, failed, usage};
 use crate::store::Store;
@@ -57,6 +57,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         format::print(&format!("{typed}\n"))
     };
+    // One that cannot be read goes by force only.
+    let damaged = |typed: &str, e: anyhow::Error| -> Result<()> {
+        if args.force && containers.remove_unreadable(typed, args.volumes)? {
+            return format::print(&format!("{typed}\n"));
+        }
+        Err(e)
+    };
     let mut names = args.names.clone();
     for path in &args.cidfile {
         match std::fs::read_to_string(path) {
@@ -72,11 +79,21 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         if !names.is_empty() {
             return Err(usage("--all and --latest exclude names").into());
         }
-        let mut records = containers.list()?;
+        let Listing {
+            mut records,
+            mut skipped,
+        } = containers.listing()?;
         if args.latest {
             records.truncate(1);
+            skipped.clear();
         }
         let mut code = 0;
+        for (id, e) in skipped {
+            if let Err(e) = damaged(&id, e) {
+                super::complain(&e);
+                code = object_exit_code(error::kind(&e));
+            }
+        }
         for record in &records {
             if let Err(e) = gone(record, &record.id) {
                 super::complain(&e);
@@ -95,7 +112,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             Err(e) if missing_ok && error::kind(&e) == Kind::NoSuchObject => {
                 return Ok(());
             }
-            found => found?,
+            Err(e) => return damaged(name, e),
+            Ok(record) => record,
         };
         gone(&record, name)
     }))

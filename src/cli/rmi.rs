@@ -59,7 +59,10 @@ fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
     let records = match containers.list().and_then(|_| containers.all()) {
         Ok(records) => records,
         // What cannot be looked through may use it.
-        Err(e) => return vec![format!("(unknown: {e:#})")],
+        Err(e) => {
+            complain(&e);
+            return vec!["(unknown)".to_owned()];
+        }
     };
     let mut left = Vec::new();
     for record in records {

@@ -165,7 +165,7 @@ impl Containers {
         Ok(self.taken().len() < self.ids()?.len())
     }
 
-    fn taken(&self) -> Vec<String> {
+    pub(super) fn taken(&self) -> Vec<String> {
         let entries = fs::read_dir(self.names()).into_iter().flatten().flatten();
         let names = entries.filter_map(|e| e.file_name().into_string().ok());
         names.filter(|n| !n.starts_with('.')).collect()
@@ -192,7 +192,7 @@ impl Containers {
             };
             *record = now;
             record.name = self.random_name(&record.id)?;
-            place.write(record)?;
+            place.replace(record)?;
         }
         // It may have been removed meanwhile.
         if !place.dir.exists() {
@@ -240,7 +240,7 @@ fn unknown_user(id: &str) -> Fault {
         format!("finding out what the container {id} uses"),
     )
     .hint(format!(
-        "`rless rm -f {id}` removes a container whose record is damaged"
+        "`rless rm -f {id}` removes it if its record is damaged"
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::record::{Containers, Record, State};
+use super::record::{Containers, Listing, Record, State};
 use crate::cow;
 use crate::error::{Result, usage};
 use crate::store::Store;
@@ -122,11 +122,12 @@ impl Filter {
     }
 }
 
-/// The containers that pass: filters of one key add up, except labels; different keys all must hold.
+/// The containers that pass: filters of one key add up, except labels; different keys all must hold. What cannot be
+/// read is listed whatever the filters say.
 ///
 /// # Errors
 /// The store cannot be read; `since` or `before` name no container.
-pub fn list(store: &Store, filters: &[Filter]) -> Result<Vec<Record>> {
+pub fn list(store: &Store, filters: &[Filter]) -> Result<Listing> {
     let containers = Containers::of(store);
     for filter in filters {
         if let Filter::Since(name) | Filter::Before(name) = filter {
@@ -142,16 +143,22 @@ pub fn list(store: &Store, filters: &[Filter]) -> Result<Vec<Record>> {
                 .any(|other| other.same_key(filter) && other.matches(record, &made)),
         })
     };
-    Ok(containers.list()?.into_iter().filter(passes).collect())
+    let mut listing = containers.listing()?;
+    listing.records.retain(passes);
+    Ok(listing)
 }
 
-/// Sorts as `ps --sort` says; `created` is newest first.
+/// Sorts as `ps --sort` says; `created` is newest first, `size` is what [`disk_use`] adds up to, least first (as podman's).
 ///
 /// # Errors
 /// An unknown field.
-pub fn sort(records: &mut [Record], by: &str) -> Result<()> {
+pub fn sort(store: &Store, records: &mut [Record], by: &str) -> Result<()> {
     match by {
-        "created" | "runningfor" | "size" => {}
+        "created" | "runningfor" => {}
+        "size" => records.sort_by_cached_key(|r| {
+            let used = disk_use(store, r);
+            used.own + used.image
+        }),
         "command" => records.sort_by(|a, b| a.command.cmp(&b.command)),
         "id" => records.sort_by(|a, b| a.id.cmp(&b.id)),
         "image" => records.sort_by(|a, b| a.image.cmp(&b.image)),

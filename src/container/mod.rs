@@ -2,6 +2,7 @@
 
 pub mod attach;
 mod clear;
+mod damaged;
 pub mod env;
 pub mod host;
 pub mod image;

@@ -25,8 +25,10 @@
 //!
 //! **Durability.** Records are replaced by rename without fsync while a container is being
 //! started: after a power cut the record is the old one, the new one, or (file systems without
-//! ordered renames) empty; an empty one is a half-made container. [`Containers::make_durable`]
-//! flushes record and configuration of a container that is kept, off the start-up path.
+//! ordered renames) empty. [`Containers::make_durable`] flushes record and configuration of a
+//! container that is kept, off the start-up path. Whoever replaces a record later flushes the new one before
+//! the rename ([`Place::replace`]), so that one that was once on disk stays. What is empty all the
+//! same, or damaged, is in `damaged.rs`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -38,9 +40,10 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::damaged::{torn, unreadable};
 use super::swept::{self, Making};
 use super::{host, names};
-use crate::error::{Fault, Kind, Result, failed, usage};
+use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
 use crate::store::Store;
 use crate::store::files::{self, Lock};
 
@@ -245,10 +248,22 @@ impl Place {
     pub fn write(&self, record: &Record) -> Result<()> {
         quick_json(&self.record(), record)
     }
+
+    /// As [`Place::write`], for a record that may be on disk: after a power cut it is the old one or the new one.
+    ///
+    /// # Errors
+    /// As [`Place::write`].
+    pub fn replace(&self, record: &Record) -> Result<()> {
+        put_json(&self.record(), record, true)
+    }
 }
 
 /// Writes `value` by rename, without flushing it, mode 0600.
 pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    put_json(path, value, false)
+}
+
+fn put_json<T: Serialize>(path: &Path, value: &T, flush: bool) -> Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
@@ -260,6 +275,9 @@ pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(&bytes)?;
+        if flush {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().with_context(|| format!("writing {}", path.display()))
@@ -284,6 +302,15 @@ pub struct Reserved {
     pub place: Place,
     /// Held until the supervisor ends.
     pub lock: Lock,
+}
+
+/// Every container there is.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Newest first.
+    pub records: Vec<Record>,
+    /// The ids of those whose record cannot be read (or cleared), and why.
+    pub skipped: Vec<(String, anyhow::Error)>,
 }
 
 impl Containers {
@@ -404,18 +431,30 @@ impl Containers {
     /// # Errors
     /// The directory cannot be read. A damaged record is skipped.
     pub fn list(&self) -> Result<Vec<Record>> {
+        Ok(self.listing()?.records)
+    }
+
+    /// As [`Containers::list`], and what was skipped.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn listing(&self) -> Result<Listing> {
         self.sweep();
-        let mut records = Vec::new();
+        let (mut records, mut skipped) = (Vec::new(), Vec::new());
         for id in self.ids()? {
-            if let Ok(Some(mut record)) = self.load(&id) {
-                // A container whose name cannot be repaired now is there all the same.
-                let _ = self.repair_name(&mut record);
-                records.push(record);
+            match self.load(&id) {
+                Ok(Some(mut record)) => {
+                    // A container whose name cannot be repaired now is there all the same.
+                    let _ = self.repair_name(&mut record);
+                    records.push(record);
+                }
+                Ok(None) => {}
+                Err(e) => skipped.push((id, e)),
             }
         }
         records.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
-        self.sweep_names(records.len());
-        Ok(records)
+        self.sweep_names(records.len() + skipped.len());
+        Ok(Listing { records, skipped })
     }
 
     pub(super) fn ids(&self) -> Result<Vec<String>> {
@@ -492,11 +531,13 @@ impl Containers {
         self.heal(&place, id)
     }
 
-    /// The record as it is on disk; `None` too for one that a power cut tore: nothing says what it was.
+    /// The record as it is on disk, or what can be told in place of one that a power cut tore; `None` too when
+    /// nothing can.
     pub(super) fn read(&self, place: &Place) -> Result<Option<Record>> {
+        let id = || place.dir.file_name().unwrap_or_default().to_string_lossy();
         match files::read_json::<Record>(&place.record()) {
-            Err(_) if torn(&place.record()) => Ok(None),
-            result => result,
+            Err(_) if torn(&place.record()) => Ok(self.rebuilt(place, &id())),
+            result => result.fault(|| unreadable(&id())),
         }
     }
 
@@ -518,7 +559,7 @@ impl Containers {
     /// Clears what a dead supervisor left of the container in `place`.
     fn heal(&self, place: &Place, id: &str) -> Result<Option<Record>> {
         let Some(_lock) = unless_gone(Lock::try_exclusive(&place.lock()))? else {
-            return files::read_json(&place.record());
+            return self.read(place);
         };
         // Read again: the state may have changed before the lock was ours. What cannot be read just
         // now is not deleted for it.
@@ -543,11 +584,13 @@ impl Containers {
         } else {
             State::Created
         };
-        record.exit_code = Some(if started { 137 } else { 125 });
+        let code = if started { 137 } else { 125 };
+        record.exit_code.get_or_insert(code);
         record.finished = Some(Timestamp::now());
-        record.error = Some("its supervisor was killed".to_owned());
+        let why = || "its supervisor was killed".to_owned();
+        record.error.get_or_insert_with(why);
         (record.init, record.supervisor) = (None, None);
-        place.write(&record)?;
+        place.replace(&record)?;
         // The marker last: while it is there the next command looks at this container.
         let _ = fs::remove_dir_all(&place.live);
         Ok(Some(record))
@@ -623,11 +666,6 @@ pub(super) fn locked(path: &Path) -> bool {
         Ok(file) => !matches!(file.try_lock_shared(), Ok(())),
         Err(e) => e.kind() != io::ErrorKind::NotFound,
     }
-}
-
-/// An empty file, or one of zeros: what a power cut leaves of a rename without a flush.
-fn torn(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
 }
 
 pub(super) fn is_id(name: &str) -> bool {

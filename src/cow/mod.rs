@@ -227,6 +227,12 @@ impl Cow {
             .context("writing the container's changes to disk")
     }
 
+    /// Whether changes were ever written to the upper at `upper`, by any process.
+    #[must_use]
+    pub fn begun(upper: &Path) -> bool {
+        journal::Journal::begun(&upper.join("journal"))
+    }
+
     /// Bytes and inodes of the upper; costs nothing.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -434,3 +434,37 @@ fn stopped_container_init_is_continued_or_killed() {
     assert!(began.elapsed() < Duration::from_secs(30));
     assert_eq!(child.wait().unwrap().code(), Some(137));
 }
+
+#[test]
+fn a_damaged_record_is_named_and_removed_by_force() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let run = ["run", "--name", "c", "-v", "v:/v", "busybox", "true"];
+    sandbox.rless(run).ok();
+    let id = sandbox.rless(["ps", "-a", "-q", "--no-trunc"]).ok();
+    let id = id.trim();
+    let record = sandbox
+        .store()
+        .join("containers")
+        .join(id)
+        .join("record.json");
+    std::fs::write(record, "{\"version\":1,").unwrap();
+    let remedy = format!("rless rm -f {id}");
+    let ps = sandbox.rless(["ps", "-a", "-q"]).exits(0);
+    ps.says(&["record.json is damaged", &remedy]);
+    assert_eq!(ps.err.matches("hint").count(), 1, "{ps}");
+    // It may use anything.
+    sandbox
+        .rless(["volume", "rm", "v"])
+        .exits(2)
+        .says(&[&remedy]);
+    sandbox.rless(["rmi", "busybox"]).exits(2).says(&[id]);
+    sandbox
+        .rless(["rm", "c"])
+        .exits(125)
+        .says(&["is damaged", &remedy]);
+    assert_eq!(sandbox.rless(["rm", "-f", "c"]).ok(), "c\n");
+    sandbox.rless(["volume", "rm", "v"]).ok();
+    assert_eq!(sandbox.rless(["ps", "-a", "-q"]).exits(0).err, "");
+    sandbox.rless(run).ok();
+}

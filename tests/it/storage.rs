@@ -111,6 +111,11 @@ fn ps_size_is_what_the_container_changed() {
         || noted(&sandbox, "running") > 5_000_000,
     );
     assert!(noted(&sandbox, "running") < 5_020_000);
+    let mut ps = sandbox.rless(["ps", "-a", "--sort", "size", "--format", "{{.Names}}"]);
+    for name in ["untouched", "changed", "running"] {
+        ps = ps.args(["--filter", &format!("name={name}")]);
+    }
+    assert_eq!(ps.ok(), "untouched\nchanged\nrunning\n");
     for name in ["untouched", "changed", "running"] {
         sandbox.rless(["rm", "-f", "-t", "0", name]).ok();
     }

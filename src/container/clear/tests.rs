@@ -134,10 +134,11 @@ fn half_made_containers_go_with_their_volumes() {
 #[test]
 fn a_lost_name_is_given_back_to_whoever_asks() {
     let world = World::new();
-    let (record, _) = world.ended("a");
-    let link = world.containers.names().join("a");
+    // No beginning of an ID.
+    let (record, _) = world.ended("lost");
+    let link = world.containers.names().join("lost");
     for ask in [
-        |w: &World| w.containers.find("a").unwrap().id,
+        |w: &World| w.containers.find("lost").unwrap().id,
         |w: &World| w.containers.list().unwrap().remove(0).id,
     ] {
         fs::remove_file(&link).unwrap();
@@ -237,4 +238,85 @@ fn a_bystander_leaves_a_removal_to_who_is_at_it() {
     assert!(c.load(&record.id).unwrap().is_none());
     world.assert_empty();
     assert_eq!(world.volumes(), 0);
+}
+
+/// A container with its record damaged to `bytes`; `used`: its upper has changes.
+fn damaged(world: &World, bytes: &[u8], used: bool) -> (Record, [String; 2]) {
+    let (record, made) = world.ended("a");
+    let place = world.containers.place(&record.id);
+    let source = volumes::data(&world.containers.volumes, &made[0]);
+    let spec = serde_json::json!({
+        "ociVersion": "1.2.0", "process": {"cwd": "/", "args": ["sleep", "1"], "user": {"uid": 0, "gid": 0}},
+        "mounts": [{"destination": "/v", "type": "bind", "source": source}],
+    });
+    fs::write(place.dir.join("config.json"), spec.to_string()).unwrap();
+    fs::create_dir(place.upper()).unwrap();
+    let length = if used { 4096 } else { 48 };
+    fs::write(place.upper().join("journal"), vec![1; length]).unwrap();
+    fs::write(place.record(), bytes).unwrap();
+    (record, made)
+}
+
+#[test]
+fn a_torn_record_is_put_together_from_what_is_whole() {
+    for bytes in [&[][..], &[0; 500]] {
+        let world = World::new();
+        let (old, made) = damaged(&world, bytes, true);
+        // Before anything is repaired it counts as a user.
+        let users = world.containers.users(&made[0]).unwrap();
+        assert_eq!(users.len(), 1);
+        let record = world.containers.find("a").unwrap();
+        assert_eq!((&record.id, &record.name), (&old.id, &old.name));
+        assert_eq!(record.state, super::super::record::State::Exited);
+        assert_eq!(record.exit_code, Some(255));
+        assert_eq!(record.command, ["sleep", "1"]);
+        assert_eq!(record.volumes, [made[0].clone()]);
+        assert_eq!(record.anonymous_volumes, [made[0].clone()]);
+        let place = world.containers.place(&old.id);
+        let written = crate::store::files::read_json::<Record>(&place.record());
+        assert_eq!(written.unwrap().unwrap().exit_code, Some(255));
+        world.containers.erase(&record, true).unwrap();
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_torn_record_of_a_container_that_was_half_made_is_cleared() {
+    let world = World::new();
+    damaged(&world, &[], false);
+    world.assert_empty();
+    let (record, _) = damaged(&world, &[], true);
+    fs::write(
+        world.containers.place(&record.id).dir.join("config.json"),
+        "",
+    )
+    .unwrap();
+    world.assert_empty();
+}
+
+#[test]
+fn a_damaged_record_is_told_of_and_removed_by_force_only() {
+    for (go, name) in [(true, "a"), (false, "")] {
+        let world = World::new();
+        let c = &world.containers;
+        let (record, _) = damaged(&world, b"{\"version\":1", true);
+        let listing = c.listing().unwrap();
+        assert!(listing.records.is_empty());
+        let (id, e) = &listing.skipped[0];
+        assert_eq!(id, &record.id);
+        assert!(crate::error::report(e).contains(&format!("rless rm -f {id}")));
+        assert!(c.find("a").is_err() && c.find(&id[..10]).is_err());
+        let name = if name.is_empty() { &id[..10] } else { name };
+        // Not one that somebody holds, nor one that can be read.
+        let lock = c.lock(id).unwrap();
+        assert!(!c.remove_unreadable(name, go).unwrap());
+        drop(lock);
+        let (other, _) = world.ended("b");
+        assert!(!c.remove_unreadable("b", go).unwrap());
+        c.erase(&other, true).unwrap();
+        let before = world.volumes();
+        assert!(c.remove_unreadable(name, go).unwrap());
+        assert_eq!(world.volumes(), if go { before - 2 } else { before });
+        world.assert_empty();
+    }
 }

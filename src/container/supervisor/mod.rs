@@ -388,6 +388,7 @@ fn record_start(job: &mut Job, init: Pid, helper: Option<u32>) {
     let helper = helper.and_then(|pid| i32::try_from(pid).ok());
     let helper = helper.and_then(|pid| host::process(Pid::from_raw(pid)));
     job.record.helpers = helper.into_iter().collect();
+    // Not flushed on the start-up path; one that a power cut tears right now is put together again (`damaged.rs`).
     let _ = job.place.write(&job.record);
     if !job.record.auto_remove {
         // Off the start-up path: an fsync takes milliseconds on a disk.
@@ -433,7 +434,7 @@ fn settle(job: &mut Job) {
     let result = if job.record.auto_remove {
         job.containers.erase(&job.record, true)
     } else {
-        let written = job.place.write(&job.record);
+        let written = job.place.replace(&job.record);
         Containers::make_durable(&job.place);
         let _ = std::fs::remove_dir_all(&job.place.live);
         written

@@ -277,6 +277,11 @@ fn due(folded: u64) -> u64 {
 }
 
 impl Journal {
+    /// The journal at `path` has more than a header.
+    pub(crate) fn begun(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|m| m.len() > HEADER as u64)
+    }
+
     /// Opens or makes the journal at `path` and hands every whole record to `replay` with its
     /// number (0 for the image's), oldest first; a damaged tail is cut off. The journal stays
     /// locked against a second server. What was handed over is durable when this returns.
