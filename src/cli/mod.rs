@@ -31,6 +31,7 @@ mod run;
 mod version;
 mod volume;
 
+use self::mount_cow::Helper;
 use crate::container::volumes;
 use crate::error::{self, Kind, Result};
 use crate::trace;
@@ -119,7 +120,12 @@ pub fn main() -> ExitCode {
         return exit(volumes::delete_role(Path::new(&path)).map(|()| 0));
     }
     let words: Vec<_> = std::env::args_os().collect();
-    let words = mount_cow::helper(&words).unwrap_or(words);
+    let words = match mount_cow::helper(&words) {
+        Helper::No => words,
+        Helper::Line(line) => line,
+        Helper::Fake => return ExitCode::SUCCESS,
+        Helper::Refused(e) => return exit(Err(e)),
+    };
     let matches = definition().try_get_matches_from(words);
     let cli = match matches.and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
         Ok(cli) => cli,

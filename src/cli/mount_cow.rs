@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use options::Overlay;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -89,17 +89,33 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
     Ok((id(uid)?, id(gid)?))
 }
 
-/// The command line of a mount helper as that of `mount-cow`; `None` under another name.
-pub(crate) fn helper(words: &[OsString]) -> Option<Vec<OsString>> {
-    let (name, rest) = words.split_first()?;
-    let name = Path::new(name).file_name()?;
+/// What the command line of a mount helper asks for.
+#[derive(Debug)]
+pub(crate) enum Helper {
+    /// It is none: the program has another name.
+    No,
+    /// This command line of `mount-cow`.
+    Line(Vec<OsString>),
+    /// Nothing is to be done (`mount --fake`).
+    Fake,
+    /// What cannot be done.
+    Refused(anyhow::Error),
+}
+
+/// Reads the command line of a mount helper (mount(8), EXTERNAL HELPERS):
+/// `mount.TYPE SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE.SUBTYPE]`.
+pub(crate) fn helper(words: &[OsString]) -> Helper {
+    let Some((name, rest)) = words.split_first() else {
+        return Helper::No;
+    };
+    let name = Path::new(name).file_name().unwrap_or_default();
     if !HELPERS.iter().any(|h| name == *h) {
-        return None;
+        return Helper::No;
     }
     let mut line: Vec<OsString> = vec!["rless".into()];
     if rest.iter().any(|w| w == "--version" || w == "-V") {
         line.push("--version".into());
-        return Some(line);
+        return Helper::Line(line);
     }
     line.push("mount-cow".into());
     let mut rest = rest.iter();
@@ -109,6 +125,12 @@ pub(crate) fn helper(words: &[OsString]) -> Option<Vec<OsString>> {
             // mount(8): no mtab, sloppy, verbose; the type.
             Some("-n" | "-s" | "-v") => {}
             Some("-t") => drop(rest.next()),
+            Some("-f") => return Helper::Fake,
+            Some(w) if w.starts_with("-N") => {
+                let e = usage("mount -N: mounting in another mount namespace is not there")
+                    .hint("nsenter --mount=NAMESPACE mount … does it");
+                return Helper::Refused(e.into());
+            }
             _ => {
                 with_options |= word.to_string_lossy().starts_with("-o");
                 line.push(word.clone());
@@ -118,7 +140,7 @@ pub(crate) fn helper(words: &[OsString]) -> Option<Vec<OsString>> {
     if !with_options {
         line.extend(["-o".into(), "defaults".into()]);
     }
-    Some(line)
+    Helper::Line(line)
 }
 
 /// What is mounted where.
@@ -143,18 +165,20 @@ pub(crate) fn run(args: Args) -> Result<u8> {
     match supervise::fork().fault(|| failed("forking the file system's server"))? {
         Some(child) => {
             drop(write);
-            let up = File::from(read).read(&mut [0])? == 1;
-            if up {
+            let mut read = File::from(read);
+            if again(|| read.read(&mut [0]))? == 1 {
                 return Ok(0);
             }
             // It has said why on standard error.
-            match waitpid(child, None)? {
+            match again(|| waitpid(child, None).map_err(Into::into))? {
                 WaitStatus::Exited(_, code) if code != 0 => Ok(u8::try_from(code).unwrap_or(125)),
                 _ => Err(failed("the file system's server ended").into()),
             }
         }
         None => {
             drop(read);
+            // Nobody is to wait for the end of a pipe that the caller gave to all its children.
+            supervise::close_leaked().fault(|| failed("closing the caller's files"))?;
             let server = start(plan)?;
             leave()?;
             let _ = File::from(write).write(b"+");
@@ -163,10 +187,26 @@ pub(crate) fn run(args: Args) -> Result<u8> {
     }
 }
 
+/// A call that a signal may interrupt.
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Changes the flags of a mount.
 fn remount(args: &Args) -> Result<()> {
     use nix::mount::MsFlags;
-    let flags = MsFlags::MS_REMOUNT | Overlay::parse(&args.options)?.flags.0;
+    let overlay = Overlay::parse(&args.options)?;
+    if let Some(word) = overlay.of_a_new_mount() {
+        return Err(usage(format!("-o remount changes flags only, not {word}"))
+            .hint("umount and mount do; `mount -o remount,… SOURCE DIR` takes nothing from /etc/fstab")
+            .into());
+    }
+    let flags = MsFlags::MS_REMOUNT | overlay.flags.0;
     let target = args
         .places
         .last()
@@ -284,8 +324,10 @@ mod tests {
     fn mount_helpers_are_known_by_their_name() {
         let line = |words: &str| {
             let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
-            let line = helper(&words)?;
-            Some(line.join(" ".as_ref()).into_string().unwrap())
+            match helper(&words) {
+                Helper::Line(line) => Some(line.join(" ".as_ref()).into_string().unwrap()),
+                _ => None,
+            }
         };
         assert_eq!(line("/usr/bin/rless run x"), None);
         let given =
@@ -303,5 +345,10 @@ mod tests {
             line("mount.fuse.rless --version").unwrap(),
             "rless --version"
         );
+        let kind = |words: &str| helper(&words.split(' ').map(Into::into).collect::<Vec<_>>());
+        assert!(matches!(kind("rless mount-cow -f x"), Helper::No));
+        assert!(matches!(kind("mount.rless x /mnt -f"), Helper::Fake));
+        let refused = kind("mount.rless x /mnt -N /proc/1/ns/mnt");
+        assert!(matches!(refused, Helper::Refused(_)));
     }
 }

@@ -130,6 +130,23 @@ impl Overlay {
         Ok(all)
     }
 
+    /// A word that has a sense for a new mount only.
+    pub(super) fn of_a_new_mount(&self) -> Option<&'static str> {
+        let words = [
+            (!self.lower.is_empty(), "lowerdir="),
+            (self.upper.is_some(), "upperdir="),
+            (self.work.is_some(), "workdir="),
+            (self.image.is_some(), "image="),
+            (self.packs.is_some(), "packs="),
+            (self.size.is_some(), "size="),
+            (self.squash.is_some(), "squash_to_…"),
+        ];
+        words
+            .iter()
+            .find(|(given, _)| *given)
+            .map(|(_, word)| *word)
+    }
+
     fn word(&mut self, word: &[u8]) -> Result<()> {
         let cut = word.iter().position(|b| *b == b'=');
         let (key, value) = match cut {
@@ -213,6 +230,14 @@ mod tests {
         assert_eq!(lower, ["a", "b:c", "d,e", r"f\g"]);
         assert_eq!(o.upper.unwrap().to_str(), Some("u:v"));
         assert!(parse("lowerdir=").is_err() && parse("lowerdir=a::b").is_err());
+    }
+
+    #[test]
+    fn a_remount_is_told_from_a_new_mount() {
+        assert_eq!(parse("remount,ro,noatime").unwrap().of_a_new_mount(), None);
+        for (text, word) in [("remount,size=5", "size="), ("lowerdir=a,ro", "lowerdir=")] {
+            assert_eq!(parse(text).unwrap().of_a_new_mount(), Some(word));
+        }
     }
 
     #[test]

@@ -328,8 +328,10 @@ fn mount_options_that_are_not_known_are_refused() {
     }
     fs::write(dir.join("a/f"), "a").unwrap();
     let mount = |options: &str| {
-        let mut cmd = Command::new(std::env::var_os("RLESS_BIN").unwrap());
+        // Its end is waited for: no server may keep what the caller leaked.
+        let mut cmd = Command::new("/bin/sh");
         cmd.current_dir(dir)
+            .args(["-c", "exec \"$RLESS_BIN\" \"$@\" 9>&1", "sh"])
             .args(["mount-cow", "-o", options, "mnt"])
             .output()
             .unwrap()
@@ -339,6 +341,8 @@ fn mount_options_that_are_not_known_are_refused() {
         ("lowerdir=a,uidmapping=0:1:1", "uidmapping"),
         ("lowerdir=nothere", "nothere"),
         ("upperdir=u", "nothing to mount"),
+        ("remount,size=5", "size="),
+        ("remount,ro,lowerdir=a", "lowerdir="),
     ] {
         let out = mount(options);
         let text = String::from_utf8_lossy(&out.stderr);
@@ -346,6 +350,16 @@ fn mount_options_that_are_not_known_are_refused() {
             out.status.code() == Some(125) && text.contains(word),
             "{options}: {out:?}"
         );
+    }
+    // As mount(8) calls a helper with --fake and -N.
+    let helper = dir.join("mount.rless");
+    symlink(std::env::var_os("RLESS_BIN").unwrap(), &helper).unwrap();
+    for (words, code) in [(&["-f"][..], 0), (&["-N", "/proc/1/ns/mnt"], 125)] {
+        let mut cmd = Command::new(&helper);
+        cmd.arg("x").arg(dir.join("mnt")).args(words);
+        let out = cmd.args(["-o", "lowerdir=a"]).current_dir(dir).output();
+        assert_eq!(out.unwrap().status.code(), Some(code), "{words:?}");
+        assert!(!dir.join("mnt/f").exists(), "{words:?}");
     }
     // Relative names, read-only: gone from the directory, it still serves.
     let out = mount("lowerdir=a:b,ro,nodev");
