@@ -218,6 +218,7 @@ impl Tree {
         let (mut free, mut avail) = (scale(host.blocks_free()), scale(host.blocks_available()));
         let (mut total, mut ffree) = (scale(host.blocks()), host.files_free());
         if let Some(limit) = self.limit {
+            self.settle_nameless();
             let left = limit.saturating_sub(self.used.load(Ordering::Relaxed));
             total = limit / BLOCK;
             free = left / BLOCK;
@@ -226,6 +227,17 @@ impl Tree {
         }
         let files = low_inodes + self.created.load(Ordering::Relaxed);
         Ok([total, free, avail, files + ffree, ffree])
+    }
+
+    /// Lets another thread finish with what was just deleted: its FORGET follows the UNLINK that was answered, but a
+    /// `df` right behind `rm` may be read first. Files that are held open do not hold this up for long.
+    fn settle_nameless(&self) {
+        for _ in 0..5 {
+            if self.nameless.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::thread::sleep(PATIENCE.0);
+        }
     }
 
     /// Brings the file `usage` up to date; failing costs only its truth.
