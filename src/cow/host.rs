@@ -214,12 +214,12 @@ impl HostLower {
         let Some(parent) = self.entry(dir) else {
             return Ok(None);
         };
-        if parent.hollow.is_some() {
-            return Ok(None);
-        }
         let path = join(&parent.path, name);
         if let Some(ino) = rd(&self.table).by_path.get(path.as_slice()) {
             return Ok(Some(*ino));
+        }
+        if parent.hollow.is_some() {
+            return Ok(None);
         }
         let found = self.layers.find(&parent.places, &parent.path, name)?;
         let Some(Found {
@@ -382,9 +382,14 @@ impl HostLower {
         Ok(out)
     }
 
-    pub(crate) fn refer(&self, ino: u64) {
-        if let Some(e) = wr(&self.table).by_ino.get_mut(&ino) {
-            e.lookups += 1;
+    /// Counts a look-up; false: nothing of that number is known any more.
+    pub(crate) fn refer(&self, ino: u64) -> bool {
+        match wr(&self.table).by_ino.get_mut(&ino) {
+            Some(e) => {
+                e.lookups += 1;
+                true
+            }
+            None => false,
         }
     }
 

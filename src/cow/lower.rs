@@ -241,10 +241,13 @@ impl Low {
         }
     }
 
-    /// The kernel looked the inode up once more.
-    pub(crate) fn refer(&self, ino: u64) {
+    /// The kernel looked the inode up once more; false: it was forgotten since, and has to be looked up again.
+    pub(crate) fn refer(&self, ino: u64) -> bool {
         match &self.kind {
-            Kind::Image(i) => i.counts.add(ino),
+            Kind::Image(i) => {
+                i.counts.add(ino);
+                true
+            }
             Kind::Host(h) => h.refer(ino),
         }
     }

@@ -12,30 +12,39 @@ const KEEP_CACHE: u32 = 2;
 const CACHE_DIR: u32 = 8;
 /// Longest target of a symbolic link.
 const TARGET_MAX: usize = 4095;
+/// How often an inode is looked up that is forgotten at the same time.
+const LOOKS: u32 = 4;
 
 impl Server {
     /// Answers with an inode, which the kernel then refers to.
     pub(super) fn entry(&self, ino: u64, out: &mut Vec<u8>) -> Res<Answer> {
-        let (meta, sectors) = self.tree.getattr(ino)?;
-        self.tree.refer(ino);
+        // Counted first: no forget on its way can take from under the answer what it speaks of.
+        if !self.tree.refer(ino) {
+            return Err(Errno::ENOENT);
+        }
+        let (meta, sectors) = self
+            .tree
+            .getattr(ino)
+            .inspect_err(|_| self.tree.forget(ino, 1))?;
         put_entry(out, ino, &meta, sectors, self.ttl);
         Ok(Answer::Body)
     }
 
     pub(super) fn lookup(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
         let name = r.args.name()?;
-        match self.tree.lookup(r.node, name)? {
-            Some(ino) => match self.entry(ino, out) {
-                // A live host file that went between the two looks.
-                Err(Errno::ENOENT) if self.tree.low.is_live() => Err(Errno::ENOENT),
-                other => other,
-            },
-            None => {
+        for _ in 0..LOOKS {
+            let Some(ino) = self.tree.lookup(r.node, name)? else {
                 // That there is nothing is remembered too.
                 put_entry(out, 0, &Meta::default(), 0, self.ttl);
-                Ok(Answer::Body)
+                return Ok(Answer::Body);
+            };
+            match self.entry(ino, out) {
+                // Forgotten between the two looks, or a live host file that went.
+                Err(Errno::ENOENT) => {}
+                other => return other,
             }
         }
+        Err(Errno::ENOENT)
     }
 
     pub(super) fn symlink(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
@@ -181,13 +190,7 @@ impl Server {
     fn put_plus(&self, e: &Dirent<'_>, out: &mut Vec<u8>) {
         let dots = e.name == b"." || e.name == b"..";
         // A live host's listing gives numbers that nobody has looked up yet.
-        if !dots
-            && !self.tree.low.is_live()
-            && let Ok((meta, sectors)) = self.tree.getattr(e.ino)
-        {
-            self.tree.refer(e.ino);
-            put_entry(out, e.ino, &meta, sectors, self.ttl);
-        } else {
+        if dots || self.tree.low.is_live() || self.entry(e.ino, out).is_err() {
             put_entry(out, 0, &Meta::default(), 0, 0);
         }
     }

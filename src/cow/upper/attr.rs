@@ -7,6 +7,8 @@ use super::node::State;
 use super::{Tree, now};
 use nix::errno::Errno;
 
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// What to set. No field at all is what `chown(path, -1, -1)` arrives as.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SetAttr {
@@ -49,6 +51,16 @@ impl Tree {
         let mut state = wr(&node.state);
         let before = state.meta;
         let time = now();
+        let chown = set.uid.is_some() || set.gid.is_some();
+        let nothing =
+            set.mode.is_none() && set.size.is_none() && set.atime.is_none() && set.mtime.is_none();
+        let kill = (chown || nothing) && !before.is_dir() || (set.size.is_some() && set.kill);
+        self.ready(
+            ino,
+            &mut state,
+            set.mode.is_some(),
+            kill || set.size.is_some(),
+        )?;
         if let Some(size) = set.size {
             self.truncate(&node, &mut state, size, time)?;
         }
@@ -56,14 +68,10 @@ impl Tree {
         if let Some(mode) = set.mode {
             meta.mode = (meta.mode & S_IFMT) | (mode & 0o7777);
         }
-        let chown = set.uid.is_some() || set.gid.is_some();
-        let nothing =
-            set.mode.is_none() && set.size.is_none() && set.atime.is_none() && set.mtime.is_none();
         if self.squash.is_none() {
             meta.uid = set.uid.unwrap_or(meta.uid);
             meta.gid = set.gid.unwrap_or(meta.gid);
         }
-        let kill = (chown || nothing) && !meta.is_dir() || (set.size.is_some() && set.kill);
         if kill && set.mode.is_none() {
             meta.mode = killed(meta.mode, who, before.gid);
         }
@@ -93,6 +101,18 @@ impl Tree {
             } == plain_size;
         if !resized_only {
             self.log_attr(ino, &state);
+        }
+        Ok(())
+    }
+
+    /// Asks the lower for what the change will need of it, before any of it is journalled.
+    fn ready(&self, ino: u64, state: &mut State, chmod: bool, change: bool) -> Res<()> {
+        let has = |name: &[u8]| Ok(self.xattr_of(ino, state, name)?.is_some());
+        if state.xattrs.is_none()
+            && ((chmod && has(acl::ACCESS)?)
+                || (change && state.meta.is_file() && has(CAPABILITY)?))
+        {
+            self.own_xattrs(ino, state)?;
         }
         Ok(())
     }
@@ -134,7 +154,6 @@ impl Tree {
     /// What a write, truncation or change of owner takes from a program's privileges. An empty value gives none, and
     /// stays (as `cap_inode_need_killpriv` of the kernel has it).
     pub(super) fn drop_capability(&self, ino: u64, state: &mut State, time: Time) -> Res<()> {
-        const CAPABILITY: &[u8] = b"security.capability";
         if state.meta.is_file()
             && self
                 .xattr_of(ino, state, CAPABILITY)?

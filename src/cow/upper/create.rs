@@ -72,7 +72,7 @@ impl Tree {
         Ok(ino)
     }
 
-    fn log_create(
+    pub(super) fn log_create(
         &self,
         parent: u64,
         ino: u64,
@@ -92,7 +92,13 @@ impl Tree {
     }
 
     /// Owner, mode and attributes of a new inode in the locked directory.
-    fn prepare(&self, who: Caller, parent: u64, dir: &State, new: &New<'_>) -> Res<(Meta, Xattrs)> {
+    pub(super) fn prepare(
+        &self,
+        who: Caller,
+        parent: u64,
+        dir: &State,
+        new: &New<'_>,
+    ) -> Res<(Meta, Xattrs)> {
         let kind = new.mode & S_IFMT;
         let mut mode = new.mode;
         let mut gid = who.gid;
@@ -154,7 +160,7 @@ impl Tree {
             }
             state.meta.touch(meta.ctime);
         }
-        self.low.reserve(ino + 1);
+        self.low.reserve(ino.saturating_add(1));
         self.insert(ino, State::fresh(meta, parent, target, xattrs));
         Ok(())
     }
@@ -210,7 +216,7 @@ impl Tree {
     ) -> Res<()> {
         self.put_name(parent, dir, name, ino, inode.meta.dtype())?;
         dir.meta.touch(time);
-        inode.meta.nlink += 1;
+        inode.meta.nlink = inode.meta.nlink.saturating_add(1);
         inode.meta.ctime = time;
         Ok(())
     }
@@ -244,7 +250,7 @@ pub(super) fn live_dir(state: &State) -> Res<()> {
 /// A directory came into this one. Host file systems without link counts say 1: kept.
 pub(super) fn grow_links(dir: &mut State) {
     if dir.meta.nlink > 1 {
-        dir.meta.nlink += 1;
+        dir.meta.nlink = dir.meta.nlink.saturating_add(1);
     }
 }
 

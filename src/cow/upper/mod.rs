@@ -38,6 +38,8 @@ mod flush;
 mod fold;
 #[cfg(test)]
 mod folding;
+#[cfg(test)]
+mod hosts;
 mod io;
 mod moving;
 mod node;
@@ -224,12 +226,15 @@ impl Tree {
         self.low.readlink(ino).map(std::borrow::Cow::into_owned)
     }
 
-    /// The kernel got the inode's number in an answer.
-    pub(crate) fn refer(&self, ino: u64) {
+    /// The kernel gets the inode's number in an answer; false: it was forgotten or went since it was looked up.
+    pub(crate) fn refer(&self, ino: u64) -> bool {
         if self.low.contains_number(ino) {
-            self.low.refer(ino);
+            self.low.refer(ino)
         } else if let Some(node) = self.node(ino) {
             node.lookups.fetch_add(1, Ordering::Relaxed);
+            true
+        } else {
+            false
         }
     }
 

@@ -1,11 +1,11 @@
 //! Rename in all its forms. A directory moves with one record whatever is in it.
 
 use super::super::journal::Record;
-use super::super::meta::{Caller, Res, S_IFCHR, Time, check_name, wr};
+use super::super::meta::{Caller, Meta, Res, S_IFCHR, Time, check_name, wr};
 use super::create::{New, grow_links, live_dir, shrink_links};
-use super::node::{Node, State};
+use super::node::{Node, State, Xattrs};
 use super::remove::unname;
-use super::space::name_cost;
+use super::space::{inode_cost, name_cost};
 use super::{Tree, now};
 use nix::errno::Errno;
 use std::sync::{Arc, RwLockWriteGuard};
@@ -78,7 +78,7 @@ impl Tree {
         newname: &[u8],
         flags: u32,
     ) -> Res<()> {
-        let gate = self.change()?;
+        let _gate = self.change()?;
         if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0
             || (flags & EXCHANGE != 0 && flags & (NOREPLACE | WHITEOUT) != 0)
         {
@@ -106,7 +106,7 @@ impl Tree {
             Some(_) if flags & NOREPLACE != 0 => return Err(Errno::EEXIST),
             None if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
             Some(o) if o == parent || o == newparent => return Err(Errno::ENOTEMPTY),
-            Some(o) if o == ino && flags & WHITEOUT == 0 => return Ok(()),
+            Some(o) if o == ino => return Ok(()),
             _ => {}
         }
         let moved = self.promote(ino)?;
@@ -119,9 +119,8 @@ impl Tree {
         }
         let time = now();
         let names = Names { name, newname };
-        if over.is_none() {
-            self.room(name_cost(newname).saturating_sub(name_cost(name)))?;
-        }
+        let whiteout = self.whiteout(who, &mut dirs, flags)?;
+        self.room_to_move(names, over.is_some(), whiteout.as_ref())?;
         if flags & EXCHANGE == 0 && t.is_some() {
             // Programs rely on that order without asking for it.
             self.content_first(&moved, &mut m, false);
@@ -140,20 +139,53 @@ impl Tree {
         } else {
             self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)?;
         }
+        if let Some((meta, xattrs)) = whiteout {
+            let new = self.low.alloc();
+            self.log_create(parent, new, name, &meta, b"", &xattrs);
+            let dir = Some((&from, dirs.from().1));
+            self.apply_create(dir, new, name, meta, b"", xattrs)?;
+        }
         drop(m);
         if let Some((node, mut state)) = target.as_ref().zip(t) {
             self.released(node, &mut state, seq);
         }
-        if flags & WHITEOUT != 0 {
-            drop(dirs);
-            drop(gate);
-            let new = New {
-                mode: S_IFCHR,
-                ..New::default()
-            };
-            self.create(who, parent, name, &new)?;
-        }
         Ok(())
+    }
+
+    /// The inode that is to stay behind in the first of the directories.
+    fn whiteout(
+        &self,
+        who: Caller,
+        dirs: &mut Pair<'_>,
+        flags: u32,
+    ) -> Res<Option<(Meta, Xattrs)>> {
+        if flags & WHITEOUT == 0 {
+            return Ok(None);
+        }
+        let new = New {
+            mode: S_IFCHR,
+            ..New::default()
+        };
+        let (parent, dir) = dirs.from();
+        self.prepare(who, parent, dir, &new).map(Some)
+    }
+
+    /// Whether there is room for what the names take more afterwards, the whiteout included.
+    fn room_to_move(
+        &self,
+        names: Names<'_>,
+        replaces: bool,
+        whiteout: Option<&(Meta, Xattrs)>,
+    ) -> Res<()> {
+        let more = if replaces {
+            0
+        } else {
+            name_cost(names.newname)
+        };
+        match whiteout {
+            Some((_, xattrs)) => self.room(more + inode_cost(b"", xattrs)),
+            None => self.room(more.saturating_sub(name_cost(names.name))),
+        }
     }
 
     /// What rename(2) says about the kinds of both and about what is in a replaced directory.

@@ -2,14 +2,15 @@
 
 use super::super::journal::Record;
 use super::super::journal::record::Extents;
-use super::super::meta::{BLOCK, Meta, Res, wr};
+use super::super::meta::{BLOCK, Meta, Res, S_IFDIR, S_IFMT, S_IFREG, wr};
 use super::super::ranges::Ranges;
 use super::Tree;
 use super::arena::fits;
-use super::node::{Body, FileBody, State, Xattrs};
+use super::node::{Body, FileBody, Node, State, Xattrs};
 use super::redo::Collected;
 use super::rename::{EXCHANGE, Names, Pair, lock_children};
 use nix::errno::Errno;
+use std::sync::Arc;
 
 impl Tree {
     /// Applies one record. Only before the tree has an upper and other threads. Content that comes
@@ -18,7 +19,7 @@ impl Tree {
         match record {
             Record::Data { .. } => self.replay_data(seq, &record, redo),
             Record::Size { ino, size, time } => {
-                let node = self.promote(ino)?;
+                let node = self.replayed(ino, S_IFREG)?;
                 let mut state = wr(&node.state);
                 if let Body::File(f) = &state.body {
                     let old = state.meta.size;
@@ -42,7 +43,7 @@ impl Tree {
                 if name.is_empty() {
                     return self.apply_create(None, ino, name, meta, target, xattrs);
                 }
-                let dir = self.promote(parent)?;
+                let dir = self.replayed(parent, S_IFDIR)?;
                 let mut state = wr(&dir.state);
                 self.apply_create(Some((&dir, &mut state)), ino, name, meta, target, xattrs)
             }
@@ -52,7 +53,7 @@ impl Tree {
                 name,
                 time,
             } => {
-                let (dir, node) = (self.promote(parent)?, self.promote(ino)?);
+                let (dir, node) = (self.replayed(parent, S_IFDIR)?, self.replayed(ino, 0)?);
                 if dir.ino == node.ino {
                     return Err(Errno::EINVAL);
                 }
@@ -60,13 +61,13 @@ impl Tree {
                 self.apply_link((parent, &mut d), (ino, &mut n), name, time)
             }
             Record::Unlink { parent, name, time } => {
-                let dir = self.promote(parent)?;
+                let dir = self.replayed(parent, S_IFDIR)?;
                 let mut d = wr(&dir.state);
-                let ino = self.child(parent, &d, name)?.ok_or(Errno::ENOENT)?;
+                let ino = self.named(parent, &d, name)?.ok_or(Errno::ENOENT)?;
                 if ino == parent {
                     return Err(Errno::EINVAL);
                 }
-                let node = self.promote(ino)?;
+                let node = self.replayed(ino, 0)?;
                 let mut n = wr(&node.state);
                 self.apply_remove((parent, &mut d), (ino, &mut n), name, time)
             }
@@ -75,6 +76,52 @@ impl Tree {
                 self.replay_checkpoint(record)
             }
             _ => self.replay_inode(&record),
+        }
+    }
+
+    /// The node of an inode that a record speaks of, of the type the record needs (0: any). Of a host directory's inode
+    /// that was taken away, closed or replaced since, it is a stand-in: what the journal says about it is
+    /// all that is left.
+    fn replayed(&self, ino: u64, kind: u32) -> Res<Arc<Node>> {
+        if self.low.as_host().is_none() || !self.low.contains_number(ino) {
+            return self.promote(ino);
+        }
+        let node = match self.promote(ino) {
+            Err(Errno::ENOENT | Errno::EACCES) => self.insert(ino, self.stand_in(ino, kind)),
+            other => other?,
+        };
+        if kind != 0 {
+            let mut state = wr(&node.state);
+            if state.meta.kind() != kind {
+                let gone = state.meta.nlink == 0;
+                *state = self.stand_in(ino, kind);
+                if gone {
+                    state.meta.nlink = 0;
+                }
+            }
+        }
+        Ok(node)
+    }
+
+    fn stand_in(&self, ino: u64, kind: u32) -> State {
+        let (mode, nlink, parent) = match kind {
+            S_IFDIR => (S_IFDIR | 0o755, 2, self.low.parent(ino)),
+            0 => (S_IFREG | 0o644, 1, 0),
+            kind => (kind | 0o644, 1, 0),
+        };
+        let meta = Meta {
+            mode,
+            nlink,
+            ..Meta::default()
+        };
+        State::over_lower(meta, parent, self.low.is_live())
+    }
+
+    /// As [`Tree::child`]; where the host lets nobody look there is nothing that was not bound.
+    fn named(&self, dir: u64, state: &State, name: &[u8]) -> Res<Option<u64>> {
+        match self.child(dir, state, name) {
+            Err(Errno::ENOENT | Errno::EACCES) if self.low.as_host().is_some() => Ok(None),
+            other => other,
         }
     }
 
@@ -90,15 +137,18 @@ impl Tree {
         else {
             return Err(Errno::EINVAL);
         };
-        let (from, to) = (self.promote(parent)?, self.promote(newparent)?);
+        let (from, to) = (
+            self.replayed(parent, S_IFDIR)?,
+            self.replayed(newparent, S_IFDIR)?,
+        );
         let mut dirs = Pair::lock(&from, &to);
         let ino = {
             let (p, dir) = dirs.from();
-            self.child(p, dir, name)?.ok_or(Errno::ENOENT)?
+            self.named(p, dir, name)?.ok_or(Errno::ENOENT)?
         };
         let over = {
             let (p, dir) = dirs.to();
-            self.child(p, dir, newname)?
+            self.named(p, dir, newname)?
         };
         if [Some(ino), over]
             .into_iter()
@@ -108,8 +158,8 @@ impl Tree {
         {
             return Err(Errno::EINVAL);
         }
-        let moved = self.promote(ino)?;
-        let target = over.map(|o| self.promote(o)).transpose()?;
+        let moved = self.replayed(ino, 0)?;
+        let target = over.map(|o| self.replayed(o, 0)).transpose()?;
         let (mut m, mut t) = lock_children(&moved, target.as_ref());
         let names = Names { name, newname };
         if flags & EXCHANGE != 0 {
@@ -132,7 +182,7 @@ impl Tree {
         else {
             return Err(Errno::EINVAL);
         };
-        let node = self.promote(*ino)?;
+        let node = self.replayed(*ino, S_IFREG)?;
         let mut state = wr(&node.state);
         let Body::File(f) = &mut state.body else {
             return Err(Errno::EINVAL);
@@ -170,7 +220,7 @@ impl Tree {
                 mtime,
                 ctime,
             } => {
-                let node = self.promote(*ino)?;
+                let node = self.replayed(*ino, *mode & S_IFMT)?;
                 let times = [*atime, *mtime, *ctime];
                 Tree::apply_attr(&mut wr(&node.state), (*mode, *uid, *gid), times);
                 Ok(())
@@ -182,7 +232,7 @@ impl Tree {
                 mode,
                 ctime,
             } => {
-                let node = self.promote(*ino)?;
+                let node = self.replayed(*ino, *mode & S_IFMT)?;
                 self.apply_xattr(*ino, &mut wr(&node.state), name, *value, *mode, *ctime)
             }
             Record::Bind { ino, path } => {
@@ -206,7 +256,7 @@ impl Tree {
                 extents,
             } => {
                 let state = self.restored(base, meta, parent, target, xattrs.as_ref(), &extents)?;
-                self.low.reserve(ino + 1);
+                self.low.reserve(ino.saturating_add(1));
                 self.insert(ino, state);
                 Ok(())
             }

@@ -42,8 +42,29 @@ impl Tree {
     ) -> Res<Option<Cow<'a, [u8]>>> {
         match &state.xattrs {
             Some(map) => Ok(map.get(name).map(|v| Cow::Borrowed(&**v))),
-            None => self.low.xattr(ino, name),
+            None => match self.low.xattr(ino, name) {
+                // A live host took the file away.
+                Err(Errno::ENOENT) => Ok(None),
+                other => other,
+            },
         }
+    }
+
+    /// Takes the lower's attributes into a locked node: before a change of one is journalled, since it may fail.
+    pub(super) fn own_xattrs(&self, ino: u64, state: &mut State) -> Res<()> {
+        if state.xattrs.is_some() {
+            return Ok(());
+        }
+        let low = match self.low.xattrs(ino) {
+            // A live host took the file away; or has closed it since the change that is replayed.
+            Err(Errno::ENOENT) => Vec::new(),
+            Err(Errno::EACCES) if self.store.is_none() => Vec::new(),
+            other => other?,
+        };
+        let map: Xattrs = low.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        self.recount(0, xattrs_cost(&map));
+        state.xattrs = Some(map);
+        Ok(())
     }
 
     /// Hands an attribute's value to `f`.
@@ -174,6 +195,7 @@ impl Tree {
         if state.meta.kind() == S_IFLNK {
             return Err(Errno::EOPNOTSUPP);
         }
+        self.own_xattrs(ino, state)?;
         let keep = match Acl::parse(value)? {
             Some(list) => {
                 let (bits, minimal) = list.mode();
@@ -219,6 +241,7 @@ impl Tree {
         value: Option<&[u8]>,
         time: Time,
     ) -> Res<()> {
+        self.own_xattrs(ino, state)?;
         self.log(&Record::Xattr {
             ino,
             name,
@@ -238,14 +261,7 @@ impl Tree {
         mode: u32,
         time: Time,
     ) -> Res<()> {
-        if state.xattrs.is_none() {
-            let mut map = Xattrs::new();
-            for (n, v) in self.low.xattrs(ino)? {
-                map.insert(n.into(), v.into());
-            }
-            self.recount(0, xattrs_cost(&map));
-            state.xattrs = Some(map);
-        }
+        self.own_xattrs(ino, state)?;
         if let Some(map) = &mut state.xattrs {
             let before = match value {
                 Some(v) => map.insert(name.into(), v.into()),

@@ -1,0 +1,173 @@
+//! Host directories below: what is forgotten while it is looked up, and what the host takes away.
+
+use super::super::{Cow, Lower, Options};
+use super::SetAttr;
+use super::durability::{ROOT, content, file, open, put};
+use super::rename::WHITEOUT;
+use nix::errno::Errno;
+use std::fs::{create_dir, create_dir_all, remove_dir_all, remove_file, write};
+use std::path::Path;
+
+fn find(cow: &Cow, dir: u64, name: &[u8]) -> u64 {
+    cow.tree.lookup(dir, name).unwrap().unwrap()
+}
+
+fn chmod(cow: &Cow, ino: u64, mode: u32) {
+    let set = SetAttr {
+        mode: Some(mode),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, ino, &set).unwrap();
+}
+
+fn stack(dir: &Path, size_limit: Option<u64>) -> Cow {
+    create_dir_all(dir.join("low")).unwrap();
+    Cow::open(Options {
+        lower: Lower::Stack {
+            roots: vec![dir.join("low")],
+            hide: Vec::new(),
+        },
+        upper: Some(dir.join("upper")),
+        squash: None,
+        size_limit,
+        stats: None,
+    })
+    .unwrap()
+}
+
+#[test]
+fn what_was_forgotten_since_its_look_up_is_not_referred_to() {
+    let dir = tempfile::tempdir().unwrap();
+    create_dir(dir.path().join("low")).unwrap();
+    write(dir.path().join("low/f"), b"f").unwrap();
+    let cow = stack(dir.path(), None);
+    let ino = find(&cow, 1, b"f");
+    assert!(cow.tree.refer(ino));
+    // The second look-up finds it, the forget of the first one is faster than the answer.
+    assert_eq!(find(&cow, 1, b"f"), ino);
+    cow.tree.forget(ino, 1);
+    assert!(
+        !cow.tree.refer(ino),
+        "the kernel would keep a number of nothing"
+    );
+    assert_eq!(find(&cow, 1, b"f"), ino);
+    assert!(cow.tree.refer(ino));
+    assert_eq!(cow.tree.getattr(ino).unwrap().0.size, 1);
+}
+
+#[test]
+fn an_upper_opens_again_whatever_the_host_took_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let lower = dir.path().join("lower");
+    create_dir_all(lower.join("dir/sub")).unwrap();
+    create_dir(lower.join("moved")).unwrap();
+    for name in [
+        "written",
+        "cut",
+        "mode",
+        "attr",
+        "gone",
+        "from",
+        "to",
+        "link",
+        "dir/sub/x",
+    ] {
+        write(lower.join(name), name).unwrap();
+    }
+    let cow = open(dir.path());
+    let at = |name: &[u8]| find(&cow, 1, name);
+    put(&cow, at(b"written"), 0, b"WRITTEN");
+    let cut = SetAttr {
+        size: Some(2),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, at(b"cut"), &cut).unwrap();
+    chmod(&cow, at(b"mode"), 0o600);
+    cow.tree
+        .setxattr(ROOT, at(b"attr"), b"user.a", b"1", 0)
+        .unwrap();
+    cow.tree.unlink(1, b"gone").unwrap();
+    cow.tree.rename(ROOT, 1, b"from", 1, b"to", 0).unwrap();
+    cow.tree.rename(ROOT, 1, b"moved", 1, b"moved2", 0).unwrap();
+    let moved = at(b"moved2");
+    cow.tree.create(ROOT, moved, b"inside", &file()).unwrap();
+    cow.tree.link(at(b"link"), 1, b"link2").unwrap();
+    let sub = find(&cow, at(b"dir"), b"sub");
+    cow.tree.create(ROOT, sub, b"new", &file()).unwrap();
+    cow.tree.unlink(sub, b"x").unwrap();
+    cow.sync().unwrap();
+    drop(cow);
+    // All of it goes, and some of it comes back as something else.
+    for name in [
+        "written", "cut", "mode", "attr", "gone", "from", "to", "link",
+    ] {
+        let _ = remove_file(lower.join(name));
+    }
+    remove_dir_all(lower.join("dir/sub")).unwrap();
+    remove_dir_all(lower.join("moved")).unwrap();
+    create_dir(lower.join("written")).unwrap();
+    write(lower.join("dir/sub"), b"now a file").unwrap();
+    for _ in 0..2 {
+        let cow = open(dir.path());
+        assert_eq!(content(&cow, "/written"), b"WRITTEN");
+        assert_eq!(content(&cow, "/cut"), b"cu");
+        let there = |name: &str| cow.stat(Path::new(name)).unwrap();
+        assert_eq!(there("/mode").unwrap().mode & 0o7777, 0o600);
+        assert!(there("/gone").is_none() && there("/from").is_none());
+        assert!(there("/to").is_some() && there("/link2").is_some());
+        assert!(there("/dir/sub/new").unwrap().size == 0 && there("/dir/sub/x").is_none());
+        assert!(there("/moved2/inside").is_some());
+        let attr = find(&cow, 1, b"attr");
+        let value = cow.tree.getxattr(attr, b"user.a", |v| v.to_vec());
+        assert_eq!(value.as_deref(), Ok(&b"1"[..]));
+        // What the host took away can still be changed.
+        chmod(&cow, attr, 0o640);
+        cow.tree.setattr(ROOT, find(&cow, 1, b"cut"), &cut).unwrap();
+        cow.tree.fold(&mut |_| Ok(())).unwrap();
+    }
+}
+
+#[test]
+fn a_rename_with_a_whiteout_is_refused_as_a_whole_where_it_has_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(stack(dir.path(), None));
+    let limit = 4096;
+    let cow = stack(dir.path(), Some(limit));
+    cow.tree.create(ROOT, 1, b"f", &file()).unwrap();
+    let mut n = 0;
+    while cow
+        .tree
+        .create(ROOT, 1, format!("{n}").as_bytes(), &file())
+        .is_ok()
+    {
+        n += 1;
+    }
+    let full = cow.usage();
+    let same = [(1, &b"g"[..]), (1, b"0")];
+    for (newparent, newname) in same {
+        let moved = cow.tree.rename(ROOT, 1, b"f", newparent, newname, WHITEOUT);
+        assert_eq!(moved, Err(Errno::ENOSPC));
+        assert_eq!(cow.usage(), full);
+        assert!(cow.tree.lookup(1, b"f").unwrap().is_some());
+    }
+    assert_eq!(cow.tree.lookup(1, b"g"), Ok(None));
+    for k in 0..4 {
+        let name = format!("{}", n - 1 - k);
+        let ino = find(&cow, 1, name.as_bytes());
+        cow.tree.unlink(1, name.as_bytes()).unwrap();
+        cow.tree.forget(ino, 1);
+    }
+    let ino = find(&cow, 1, b"f");
+    cow.tree.rename(ROOT, 1, b"f", 1, b"g", WHITEOUT).unwrap();
+    assert_eq!(find(&cow, 1, b"g"), ino);
+    let left = cow.tree.getattr(find(&cow, 1, b"f")).unwrap().0;
+    assert_eq!((left.kind(), left.rdev), (libc::S_IFCHR, 0));
+    // One file under two names: nothing to do, with a whiteout neither.
+    cow.tree.link(ino, 1, b"h").unwrap();
+    cow.tree.rename(ROOT, 1, b"g", 1, b"h", WHITEOUT).unwrap();
+    assert!(cow.usage().bytes <= limit);
+    cow.sync().unwrap();
+    let whole = cow.usage();
+    drop(cow);
+    assert_eq!(stack(dir.path(), Some(limit)).usage(), whole);
+}
