@@ -18,6 +18,11 @@ impl Ranges {
         self.blocks
     }
 
+    /// Number of ranges.
+    pub(crate) fn runs(&self) -> usize {
+        self.map.len()
+    }
+
     /// One past the highest block, or 0.
     pub(crate) fn end(&self) -> u64 {
         self.map.last_key_value().map_or(0, |(_, e)| *e)

@@ -22,7 +22,7 @@ const VERSION: u32 = 3;
 pub(super) const HEADER: usize = 48;
 pub(super) const FRAME: usize = 16;
 /// Longest record taken for one: a Data record of a very scattered file.
-const LONGEST: usize = 256 << 20;
+pub(super) const LONGEST: usize = 256 << 20;
 /// Set in the numbers of an image's frames.
 const IMAGE: u64 = 1 << 63;
 /// A file written ahead ends at a multiple of this,
@@ -360,13 +360,21 @@ impl Journal {
         })
     }
 
-    /// Appends a record to the buffer; returns its number.
+    /// Appends a record to the buffer; returns its number. After one that is longer than a record can be no sync succeeds
+    /// any more: the caller sees to it that there is none.
     pub(crate) fn append(&self, record: &Record<'_>) -> u64 {
         thread_local!(static BODY: std::cell::RefCell<Vec<u8>> =
             const { std::cell::RefCell::new(Vec::new()) });
         BODY.with_borrow_mut(|body| {
             body.clear();
             record.encode(body);
+            if body.len() > LONGEST {
+                // It would be taken for damage: nothing behind it could ever be read.
+                self.fail();
+                body.clear();
+                body.shrink_to(1 << 17);
+                return self.last();
+            }
             let length = FRAME + body.len();
             self.waiting.fetch_add(length, Ordering::Relaxed);
             let mut b = lk(&self.buffer);
@@ -484,23 +492,32 @@ impl Journal {
 
     /// Encodes the state that `write` gives as of the last record. Nothing may be appended
     /// meanwhile: the caller sees to it.
-    pub(crate) fn image(&self, write: impl FnOnce(&mut dyn FnMut(&Record<'_>))) -> Image {
+    ///
+    /// # Errors
+    /// `EFBIG` where a record would be longer than one can be.
+    pub(crate) fn image(&self, write: impl FnOnce(&mut dyn FnMut(&Record<'_>))) -> Res<Image> {
         let mut bytes = vec![0; HEADER];
         let mut body = Vec::new();
-        let mut n = 0;
+        let (mut n, mut fits) = (0, true);
         write(&mut |record| {
             body.clear();
             record.encode(&mut body);
-            frame(IMAGE | n, &body, &mut bytes);
-            n += 1;
+            fits &= body.len() <= LONGEST;
+            if fits {
+                frame(IMAGE | n, &body, &mut bytes);
+                n += 1;
+            }
         });
+        if !fits {
+            return Err(Errno::EFBIG);
+        }
         let b = lk(&self.buffer);
         bytes[..HEADER].copy_from_slice(&header(self.base, b.seq + 1, n));
-        Image {
+        Ok(Image {
             bytes,
             last: b.seq,
             at: b.at,
-        }
+        })
     }
 
     /// Puts `image` in the place of all records up to its own, which are durable.

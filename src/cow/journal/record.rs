@@ -13,6 +13,9 @@
 
 use crate::cow::meta::{BLOCK, Meta, SIZE_MAX, Time};
 
+/// Longest file of a lower (`loff_t`).
+const LOW_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// Names and values of extended attributes.
 pub(crate) type XattrList<'a> = Vec<(&'a [u8], &'a [u8])>;
 
@@ -213,6 +216,14 @@ impl<'a> In<'a> {
     fn u64(&mut self) -> Result<u64, Bad> {
         Ok(u64::from_le_bytes(self.take()?))
     }
+    /// A number that an inode can have, and the one after it.
+    fn ino(&mut self) -> Result<u64, Bad> {
+        Some(self.u64()?).filter(|n| *n < 1 << 63).ok_or(Bad::Value)
+    }
+    /// A length of content. A host's file may be longer than ours ever get.
+    fn size(&mut self, most: u64) -> Result<u64, Bad> {
+        Some(self.u64()?).filter(|n| *n <= most).ok_or(Bad::Value)
+    }
     fn bytes(&mut self) -> Result<&'a [u8], Bad> {
         let n = self.u32()? as usize;
         let (head, rest) = self.0.split_at_checked(n).ok_or(Bad::Length)?;
@@ -234,7 +245,7 @@ impl<'a> In<'a> {
             uid: self.u32()?,
             gid: self.u32()?,
             rdev: self.u32()?,
-            size: self.u64()?,
+            size: self.size(LOW_MAX)?,
             atime: self.time()?,
             mtime: self.time()?,
             ctime: self.time()?,
@@ -254,7 +265,7 @@ impl<'a> In<'a> {
     }
     fn extents(&mut self) -> Result<Extents, Bad> {
         let data_id = self.u64()?;
-        let base_len = self.u64()?;
+        let base_len = self.size(LOW_MAX)?;
         let full = self.flag()?;
         let n = self.count(16)?;
         let mut blocks = Vec::with_capacity(n);
@@ -481,7 +492,7 @@ impl<'a> Record<'a> {
         let record = match i.u8()? {
             1 => Record::Create {
                 parent: i.u64()?,
-                ino: i.u64()?,
+                ino: i.ino()?,
                 name: i.bytes()?,
                 meta: i.meta()?,
                 target: i.bytes()?,
@@ -539,12 +550,12 @@ impl<'a> Record<'a> {
             }
             7 => Record::Size {
                 ino: i.u64()?,
-                size: i.u64()?,
+                size: i.size(SIZE_MAX)?,
                 time: i.time()?,
             },
             8 => Record::Data {
                 ino: i.u64()?,
-                size: i.u64()?,
+                size: i.size(LOW_MAX)?,
                 mtime: i.time()?,
                 ctime: i.time()?,
                 extents: i.extents()?,
@@ -555,7 +566,7 @@ impl<'a> Record<'a> {
                 path: i.bytes()?,
             },
             10 => {
-                let (ino, parent, base) = (i.u64()?, i.u64()?, i.flag()?);
+                let (ino, parent, base) = (i.ino()?, i.u64()?, i.flag()?);
                 let (meta, target) = (i.meta()?, i.bytes()?);
                 let xattrs = if i.flag()? { Some(i.xattrs()?) } else { None };
                 Record::Node {
@@ -575,7 +586,7 @@ impl<'a> Record<'a> {
                 name: i.bytes()?,
             },
             12 => Record::Next {
-                ino: i.u64()?,
+                ino: i.ino()?,
                 data_id: i.u64()?,
                 arena: i.u64()?,
             },
@@ -585,187 +596,4 @@ impl<'a> Record<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn t(sec: i64) -> Time {
-        Time { sec, nsec: 7 }
-    }
-
-    fn samples() -> Vec<Record<'static>> {
-        let meta = Meta {
-            mode: 0o100_644,
-            nlink: 1,
-            uid: 33,
-            gid: 34,
-            rdev: 5,
-            size: 9,
-            atime: t(-1),
-            mtime: t(2),
-            ctime: t(3),
-        };
-        let extents = Extents {
-            data_id: 4,
-            base_len: 8192,
-            full: true,
-            blocks: vec![(0, 1), (5, 9)],
-        };
-        vec![
-            Record::Create {
-                parent: 1,
-                ino: 9,
-                name: b"a\xff",
-                meta,
-                target: b"",
-                xattrs: vec![(b"user.x", b"1")],
-            },
-            Record::Link {
-                parent: 1,
-                ino: 9,
-                name: b"b",
-                time: t(4),
-            },
-            Record::Unlink {
-                parent: 1,
-                name: b"b",
-                time: t(5),
-            },
-            Record::Rename {
-                parent: 1,
-                name: b"a",
-                newparent: 2,
-                newname: b"c",
-                flags: 2,
-                time: t(6),
-            },
-            Record::Attr {
-                ino: 9,
-                mode: 0o100_600,
-                uid: 1,
-                gid: 2,
-                atime: t(1),
-                mtime: t(2),
-                ctime: t(3),
-            },
-            Record::Xattr {
-                ino: 9,
-                name: b"user.x",
-                value: None,
-                mode: 1,
-                ctime: t(1),
-            },
-            Record::Xattr {
-                ino: 9,
-                name: b"user.x",
-                value: Some(b""),
-                mode: 1,
-                ctime: t(1),
-            },
-            Record::Size {
-                ino: 9,
-                size: 77,
-                time: t(8),
-            },
-            Record::Data {
-                ino: 9,
-                size: 5,
-                mtime: t(1),
-                ctime: t(2),
-                extents: extents.clone(),
-                redo: None,
-            },
-            Record::Data {
-                ino: 9,
-                size: 5,
-                mtime: t(1),
-                ctime: t(2),
-                extents: Extents {
-                    full: false,
-                    ..extents.clone()
-                },
-                redo: Some(vec![(0, b"bytes"[..].into()), (4096, b"x"[..].into())]),
-            },
-            Record::Bind {
-                ino: 12,
-                path: b"usr/bin",
-            },
-            Record::Node {
-                ino: 9,
-                parent: 0,
-                base: true,
-                meta,
-                target: b"t",
-                xattrs: None,
-                extents,
-            },
-            Record::Entry {
-                parent: 1,
-                ino: 0,
-                kind: 4,
-                name: b"gone",
-            },
-            Record::Next {
-                ino: 100,
-                data_id: 50,
-                arena: 1 << 20,
-            },
-        ]
-    }
-
-    #[test]
-    fn every_record_round_trips_and_no_prefix_or_extension_decodes() {
-        for record in samples() {
-            let mut bytes = Vec::new();
-            record.encode(&mut bytes);
-            assert_eq!(Record::decode(&bytes), Ok(record.clone()));
-            for n in 0..bytes.len() {
-                assert!(
-                    Record::decode(&bytes[..n]).is_err(),
-                    "{record:?} cut at {n}"
-                );
-            }
-            bytes.push(0);
-            assert!(Record::decode(&bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn a_huge_count_allocates_nothing() {
-        let mut bytes = Vec::new();
-        Record::Data {
-            ino: 9,
-            size: 5,
-            mtime: t(1),
-            ctime: t(2),
-            extents: Extents::default(),
-            redo: None,
-        }
-        .encode(&mut bytes);
-        let at = bytes.len() - 5;
-        bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(Record::decode(&bytes), Err(Bad::Length));
-    }
-
-    #[test]
-    fn redo_that_overlaps_itself_or_starts_inside_a_block_is_refused() {
-        for pieces in [
-            vec![(1, b"x"[..].into())],
-            vec![(4096, b"x"[..].into()), (0, b"x"[..].into())],
-            vec![(0, vec![0; 4097].into()), (4096, b"x"[..].into())],
-            vec![(0, b""[..].into())],
-            vec![(1 << 63, b"x"[..].into())],
-        ] {
-            let mut bytes = Vec::new();
-            Record::Data {
-                ino: 9,
-                size: 5,
-                mtime: t(1),
-                ctime: t(2),
-                extents: Extents::default(),
-                redo: Some(pieces),
-            }
-            .encode(&mut bytes);
-            assert_eq!(Record::decode(&bytes), Err(Bad::Value));
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-use super::file::{FRAME, HEADER, Journal, Step};
+use super::file::{FRAME, HEADER, Journal, LONGEST, Step};
 use super::record::Record;
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -192,7 +192,7 @@ fn a_fold_keeps_numbers_and_what_comes_meanwhile() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("journal");
     let j = journal_of(&path, &["one", "two"]);
-    let image = j.image(|put| put(&unlink(b"both")));
+    let image = j.image(|put| put(&unlink(b"both"))).expect("image");
     // One that is written to the old file before the copy, one while the new one is there.
     j.append(&unlink(b"three"));
     j.sync(3, true).expect("sync");
@@ -244,7 +244,7 @@ fn a_fold_that_fails_leaves_the_old_journal_in_use() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("journal");
         let j = journal_of(&path, &["one"]);
-        let image = j.image(|put| put(&unlink(b"never")));
+        let image = j.image(|put| put(&unlink(b"never"))).expect("image");
         let failed = j.adopt(image, &mut |step| match step {
             s if s == at => Err(Errno::ENOSPC),
             _ => Ok(()),
@@ -263,7 +263,7 @@ fn a_fold_whose_new_name_is_not_durable_promises_nothing_more() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("journal");
     let j = journal_of(&path, &["one"]);
-    let image = j.image(|put| put(&unlink(b"one")));
+    let image = j.image(|put| put(&unlink(b"one"))).expect("image");
     let failed = j.adopt(image, &mut |step| match step {
         Step::Renamed => Err(Errno::EIO),
         _ => Ok(()),
@@ -278,10 +278,11 @@ fn damage_in_the_folded_part_is_refused_not_cut() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("journal");
     let j = journal_of(&path, &["one"]);
-    let image = j.image(|put| {
+    let write = |put: &mut dyn FnMut(&Record<'_>)| {
         put(&unlink(b"a"));
         put(&unlink(b"b"));
-    });
+    };
+    let image = j.image(write).expect("image");
     j.adopt(image, &mut |_| Ok(())).expect("fold");
     drop(j);
     let whole = std::fs::read(&path).expect("read");
@@ -295,4 +296,38 @@ fn damage_in_the_folded_part_is_refused_not_cut() {
         );
         assert_eq!(std::fs::read(&path).expect("read"), bad, "flip at {at}");
     }
+}
+
+#[test]
+fn a_record_longer_than_one_can_be_read_is_never_written() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    let j = journal_of(&path, &["one"]);
+    let long = vec![0; LONGEST];
+    let refused = j.image(|put| put(&unlink(&long)));
+    assert!(matches!(refused, Err(Errno::EFBIG)));
+    j.append(&unlink(b"two"));
+    j.sync(2, false).expect("sync");
+    j.append(&unlink(&long));
+    j.append(&unlink(b"behind it"));
+    assert_eq!(j.sync(j.last(), false), Err(Errno::EIO));
+    drop(j);
+    assert_eq!(names(&path), ["one", "two"]);
+}
+
+#[test]
+fn what_was_read_is_durable_and_what_waits_is_counted() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    drop(journal_of(&path, &["one"]));
+    let (j, _) = open(&path);
+    assert_eq!((j.durable(), j.waiting()), (1, 0));
+    for n in 1..=3 {
+        j.append(&unlink(b"two"));
+        assert_eq!(j.waiting(), n * (FRAME + 28));
+    }
+    j.sync(2, false).expect("sync");
+    assert_eq!(j.waiting(), 2 * (FRAME + 28));
+    j.sync(4, false).expect("sync");
+    assert_eq!(j.waiting(), 0);
 }

@@ -19,6 +19,19 @@ pub(super) enum Piece {
     Zero,
 }
 
+/// Most runs of blocks that a file may have: one record lists them all.
+const RUNS: usize = 8 << 20;
+
+/// # Errors
+/// `EFBIG` for a file whose blocks would not fit a record any more.
+pub(super) fn not_too_scattered(f: &FileBody) -> Res<()> {
+    if f.valid.runs() < RUNS {
+        Ok(())
+    } else {
+        Err(Errno::EFBIG)
+    }
+}
+
 impl FileBody {
     /// The piece at `offset` and where it ends (at most `end`).
     pub(super) fn piece(&self, offset: u64, end: u64) -> (Piece, u64) {
@@ -86,6 +99,7 @@ impl Tree {
         if more == 0 {
             return Ok(0);
         }
+        not_too_scattered(f)?;
         let bytes = more.checked_mul(BLOCK).ok_or(Errno::ENOSPC)?;
         self.charge(bytes).map(|()| more)
     }

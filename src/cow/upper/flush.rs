@@ -656,15 +656,19 @@ pub(super) fn extents(f: &FileBody) -> Extents {
     }
 }
 
-/// The same, what the journal knows already left out.
+/// The same, what the journal knows already left out where that is shorter.
 pub(super) fn changes(f: &FileBody) -> Extents {
     if f.full || !f.logged {
+        return extents(f);
+    }
+    let changed = f.changed();
+    if changed.runs() > f.valid.runs() {
         return extents(f);
     }
     Extents {
         data_id: f.data_id,
         base_len: f.base_len,
         full: false,
-        blocks: f.changed().iter().collect(),
+        blocks: changed.iter().collect(),
     }
 }

@@ -61,6 +61,7 @@ impl Tree {
             let image = store.journal.image(|put| self.put_all(store, &nodes, put));
             (image, store.journal.last())
         };
+        let image = image?;
         watch(Step::Encoded)?;
         // What the kernel dropped a second attempt would not find.
         store.data.syncfs().inspect_err(|_| store.journal.fail())?;

@@ -3,7 +3,7 @@
 use super::super::journal::Record;
 use super::super::meta::{BLOCK, Caller, Res, S_ISGID, S_ISUID, SIZE_MAX, Time, rd, wr};
 use super::attr::killed;
-use super::extent::Piece;
+use super::extent::{Piece, not_too_scattered};
 use super::node::{Body, FileBody, Node, State};
 use super::{Tree, now};
 use nix::errno::Errno;
@@ -159,6 +159,7 @@ impl Tree {
         if let Err(e) = done {
             // A part may be there: what a later write finds below `phys` it clears first.
             f.phys = f.phys.max(end);
+            self.list_dirty(&node, f);
             self.unreserve(added);
             return Err(e);
         }
@@ -343,6 +344,8 @@ impl Tree {
         if end > size {
             self.clean_tail(&node, file_mut(&mut state)?, size)?;
         }
+        // What follows may end in the middle: what was done until then is to be told of.
+        self.mark_dirty(&node, &mut state);
         if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
             self.zero(&node, &mut state, offset, end)?;
         }
@@ -362,7 +365,6 @@ impl Tree {
             }
         }
         state.meta.touch(time);
-        self.mark_dirty(&node, &mut state);
         self.kill_privileges(who, ino, &mut state, time)
     }
 
@@ -371,6 +373,7 @@ impl Tree {
         let f = file_mut(state)?;
         let (first, last) = (offset.div_ceil(BLOCK), end / BLOCK);
         f.generation += 1;
+        not_too_scattered(f)?;
         if first > last {
             return self.zero_bytes(node, f, offset, end);
         }

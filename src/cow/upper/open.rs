@@ -113,7 +113,7 @@ impl Tree {
     /// After replay: orphans go, and the data files in use are counted and returned.
     fn settle(&self) -> HashMap<u64, Kept> {
         let mut keep = HashMap::new();
-        let (mut used, mut created) = (0, 0);
+        let (mut used, mut created) = (0u64, 0);
         for node in self.nodes() {
             let state = rd(&node.state);
             if state.meta.nlink == 0 && node.ino != Index::ROOT {
@@ -121,13 +121,13 @@ impl Tree {
                 continue;
             }
             created += u64::from(!self.low.contains_number(node.ino));
-            used += state.cost();
+            used = state.cost().saturating_add(used);
             if let Body::File(f) = &state.body
                 && f.data_id != 0
             {
                 let (end, blocks) = (f.valid.end(), f.blocks);
                 keep.insert(f.data_id, Kept { end, blocks });
-                used += f.valid.blocks() * BLOCK;
+                used = used.saturating_add(f.valid.blocks() * BLOCK);
             }
         }
         self.used.store(used, Ordering::Relaxed);

@@ -139,11 +139,8 @@ impl Tree {
         } else {
             self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)?;
         }
-        if let Some((meta, xattrs)) = whiteout {
-            let new = self.low.alloc();
-            self.log_create(parent, new, name, &meta, b"", &xattrs);
-            let dir = Some((&from, dirs.from().1));
-            self.apply_create(dir, new, name, meta, b"", xattrs)?;
+        if let Some(whiteout) = whiteout {
+            self.leave(&from, dirs.from().1, name, whiteout)?;
         }
         drop(m);
         if let Some((node, mut state)) = target.as_ref().zip(t) {
@@ -168,6 +165,18 @@ impl Tree {
         };
         let (parent, dir) = dirs.from();
         self.prepare(who, parent, dir, &new).map(Some)
+    }
+
+    fn leave(
+        &self,
+        dir: &Arc<Node>,
+        state: &mut State,
+        name: &[u8],
+        (meta, xattrs): (Meta, Xattrs),
+    ) -> Res<()> {
+        let ino = self.low.alloc();
+        self.log_create(dir.ino, ino, name, &meta, b"", &xattrs);
+        self.apply_create(Some((dir, state)), ino, name, meta, b"", xattrs)
     }
 
     /// Whether there is room for what the names take more afterwards, the whiteout included.

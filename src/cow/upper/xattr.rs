@@ -11,6 +11,8 @@ use std::borrow::Cow;
 
 /// Longest value, and longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const VALUE_MAX: usize = 65536;
+/// Bytes that the attributes of one inode may take: one record holds them all.
+const ALL_MAX: u64 = 64 << 20;
 /// The true owner of an inode in single-id mode, `uid:gid` in decimal.
 pub(crate) const OWNER: &[u8] = b"security.rless.owner";
 
@@ -158,7 +160,7 @@ impl Tree {
                 self.put_xattr(ino, &mut state, name, value, time)
             }
             _ => {
-                self.room_for(ino, &state, name)?;
+                self.room_for(ino, &state, name, value)?;
                 self.put_xattr(ino, &mut state, name, Some(value), time)
             }
         }
@@ -210,8 +212,12 @@ impl Tree {
         self.put_xattr(ino, state, acl::ACCESS, keep.then_some(value), time)
     }
 
-    /// All names together must fit what listxattr(2) can return.
-    fn room_for(&self, ino: u64, state: &State, name: &[u8]) -> Res<()> {
+    /// All names together must fit what listxattr(2) can return, and all attributes a record.
+    fn room_for(&self, ino: u64, state: &State, name: &[u8], value: &[u8]) -> Res<()> {
+        let all = state.xattrs.as_ref().map_or(0, xattrs_cost);
+        if all + xattr_cost(name, value) > ALL_MAX {
+            return Err(Errno::ENOSPC);
+        }
         let used: usize = match &state.xattrs {
             Some(map) => map
                 .keys()
