@@ -139,3 +139,30 @@ fn a_journal_that_failed_takes_no_more_promises() {
     let there = cut(dir.path(), &["journal"]);
     assert_eq!(content(&open(there.path()), "/f"), b"durable");
 }
+
+#[test]
+fn what_waits_for_a_journal_that_cannot_be_written_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"f");
+    make(&cow, b"other", b"other");
+    let value = [7; 60_000];
+    let change = || cow.tree.setxattr(ROOT, ino, b"user.x", &value, 0);
+    change().unwrap();
+    cow.sync().unwrap();
+    let store = cow.tree.store().unwrap();
+    store.journal.fail();
+    cow.tree.unlink(1, b"other").unwrap();
+    assert_eq!(cow.tree.commit(true), Err(Errno::EIO));
+    // Nothing of this grows what the upper holds: only the journal's queue.
+    let refused = (0..2000).find_map(|n| change().err().map(|e| (n, e)));
+    assert!(
+        matches!(refused, Some((1000..1200, Errno::EIO))),
+        "{refused:?}"
+    );
+    assert!(store.journal.waiting() < 65 << 20);
+    assert_eq!(
+        cow.tree.create(ROOT, 1, b"g", &super::durability::file()),
+        Err(Errno::EIO)
+    );
+}
