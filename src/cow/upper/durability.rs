@@ -3,9 +3,9 @@
 //! gone, as far as nothing has synced them.
 
 use super::super::meta::{Caller, lk};
-use super::super::{Cow, IdView, Lower, Options};
-use super::SetAttr;
+use super::super::{Cow, IdView, Lower, Options, Time};
 use super::create::New;
+use super::{SetAttr, Stamp};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -105,6 +105,30 @@ fn an_fsync_waits_for_a_flush_under_way() {
     drop(node);
     drop(cow);
     assert_eq!(content(&open(dir.path()), "/f"), b"content");
+}
+
+#[test]
+fn a_time_set_while_a_flush_is_under_way_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"content");
+    let node = cow.tree.node(ino).unwrap();
+    let snapshot = cow.tree.snapshot(&node).unwrap().unwrap();
+    let time = Time {
+        sec: 5_322_698_292,
+        nsec: 66_203_779,
+    };
+    let set = SetAttr {
+        mtime: Some(Stamp::At(time)),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, ino, &set).unwrap();
+    assert!(cow.tree.record(&node, snapshot));
+    cow.tree.commit(true).unwrap();
+    drop(node);
+    drop(cow);
+    let again = open(dir.path());
+    assert_eq!(again.tree.getattr(ino).unwrap().0.mtime, time);
 }
 
 /// A file of the root directory with this content, nothing of it durable.

@@ -99,8 +99,6 @@ pub(super) struct Hold {
 /// Everything a `Data` record says, and what must still hold when it is written.
 pub(super) struct Snapshot {
     size: u64,
-    mtime: super::Time,
-    ctime: super::Time,
     extents: Extents,
     generation: u64,
     named: bool,
@@ -248,7 +246,7 @@ impl Tree {
 
     pub(super) fn snapshot(&self, node: &Node) -> Res<Option<Snapshot>> {
         let mut state = wr(&node.state);
-        let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
+        let size = state.meta.size;
         let named = state.meta.nlink > 0;
         let Body::File(f) = &mut state.body else {
             return Ok(None);
@@ -271,8 +269,6 @@ impl Tree {
         }
         Ok(Some(Snapshot {
             size,
-            mtime,
-            ctime,
             extents: changes(f),
             generation: f.generation,
             named: f.named,
@@ -284,6 +280,8 @@ impl Tree {
     pub(super) fn record(&self, node: &Node, snap: Snapshot) -> bool {
         let _gate = rd(&self.gate);
         let mut state = wr(&node.state);
+        // The times as they are now: one set since the snapshot was recorded before this record.
+        let (mtime, ctime) = (state.meta.mtime, state.meta.ctime);
         let Body::File(f) = &mut state.body else {
             return true;
         };
@@ -299,8 +297,8 @@ impl Tree {
         f.seq = self.log(&Record::Data {
             ino: node.ino,
             size: snap.size,
-            mtime: snap.mtime,
-            ctime: snap.ctime,
+            mtime,
+            ctime,
             extents: snap.extents,
             redo: None,
         });
