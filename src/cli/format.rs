@@ -239,7 +239,10 @@ fn to_go(json: &Json, object: bool) -> Value {
             let map: HashMap<String, Value> = map
                 .iter()
                 .map(|(k, v)| {
-                    let fixed = v.is_object() && k.starts_with(char::is_uppercase) && k != "Labels";
+                    let fixed = v.is_object()
+                        && k.starts_with(char::is_uppercase)
+                        && k != "Labels"
+                        && k != "Attributes";
                     (k.clone(), to_go(v, fixed || v.is_array()))
                 })
                 .collect();

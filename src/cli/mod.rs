@@ -18,6 +18,7 @@
 pub mod format;
 pub mod human;
 
+mod events;
 mod generate;
 mod images;
 mod info;
@@ -64,6 +65,7 @@ enum Command {
     Ps(ps::Args),
     Rm(rm::Args),
     Volume(volume::Args),
+    Events(events::Args),
     Info(info::Args),
     Version(version::Args),
     #[command(hide = true)]
@@ -80,6 +82,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Ps(args) => ps::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Volume(args) => volume::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{complain, format, progress};
+use crate::container::image;
 use crate::error::Result;
 use crate::store::{PullOptions, PullPolicy, Store};
 
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let progress = progress::for_stderr(args.quiet);
     let mut code = 0;
     for name in &args.images {
-        match store.pull(name, &options, progress.as_ref()) {
+        match image::pull(&store, name, &options, progress.as_ref()) {
             Ok(image) => format::print(&format!("{}\n", image.id))?,
             Err(e) => {
                 complain(&e);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{complain, format, object_exit_code};
+use crate::container::image;
 use crate::container::record::Containers;
 use crate::container::remove::{How, remove_if_there};
 use crate::error::{self, Kind, Result, usage};
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let mut code = 0;
     for name in &names {
         let users = |id: &str| users(&store, id, args.force);
-        match store.remove_image(name, args.force || args.all, &users) {
+        match image::remove(&store, name, args.force || args.all, &users) {
             Ok(removed) => format::print(&removed.iter().map(line).collect::<String>())?,
             Err(e) if args.ignore && error::kind(&e) == Kind::NoSuchObject => {}
             Err(e) => {

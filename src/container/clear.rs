@@ -31,6 +31,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::events::Action;
 use super::record::{Containers, Record, is_id, locked};
 use super::{swept, volumes};
 use crate::error::{Fault, Kind, Result, ResultExt};
@@ -47,7 +48,9 @@ impl Containers {
             let goes = volumes && !self.used_by_another(name, &record.id);
             volumes::set_owner(&self.volumes, name, goes.then_some(&record.id))?;
         }
-        self.discard(&record.id)
+        self.discard(&record.id)?;
+        self.emit(record, Action::Remove);
+        Ok(())
     }
 
     /// As [`Containers::erase`], for a container that is not finished: its volumes go, they have only been made for it.

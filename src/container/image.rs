@@ -9,13 +9,14 @@ use anyhow::Context;
 use nix::sys::wait::waitpid;
 use serde::{Deserialize, Serialize};
 
+use super::events::{self, Action, Event};
 use super::request::Request;
 use super::spec::ImageSays;
 use crate::cow::{IdView, Lower};
 use crate::error::{self, Fault, Kind, Result, ResultExt, failed, usage};
 use crate::runtime::idmap::{IdRange, Mapping};
 use crate::store::files::Lock;
-use crate::store::{Image, Progress, PullPolicy, Store};
+use crate::store::{Image, Progress, PullOptions, PullPolicy, Removed, Store};
 use crate::sys::supervise;
 
 /// A root file system to run over.
@@ -142,10 +143,54 @@ fn find_or_pull(store: &Store, request: &Request, progress: &dyn Progress) -> Re
                 .into(),
         );
     }
-    let id = in_child(|| Ok(store.pull(name, &request.pull, progress)?.id))?;
+    let id = in_child(|| Ok(pull(store, name, &request.pull, progress)?.id))?;
     store
         .find_image(&id)?
         .with_context(|| format!("the image {name} was pulled and is gone again"))
+}
+
+/// Brings an image into the store, and tells of it.
+///
+/// # Errors
+/// As [`Store::pull`].
+pub fn pull(
+    store: &Store,
+    name: &str,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Image> {
+    let result = store.pull(name, options, progress);
+    let event = match &result {
+        Ok(image) => Event::image(&image.id, name, Action::Pull),
+        Err(e) => Event {
+            error: format!("{e:#}"),
+            ..Event::image("", name, Action::PullError)
+        },
+    };
+    events::emit(store.data(), &[event]);
+    result
+}
+
+/// Removes a name of an image, or an image, and tells of it.
+///
+/// # Errors
+/// As [`Store::remove_image`].
+pub fn remove(
+    store: &Store,
+    name: &str,
+    force: bool,
+    in_use: &dyn Fn(&str) -> Vec<String>,
+) -> Result<Vec<Removed>> {
+    let image = store.find_image(name).ok().flatten();
+    let removed = store.remove_image(name, force, in_use)?;
+    let id = image.map(|i| i.id).unwrap_or_default();
+    let event = |gone: &Removed| match gone {
+        Removed::Untagged(name) => Event::image(&id, name, Action::Untag),
+        Removed::Deleted(id) => Event::image(id, name, Action::Remove),
+    };
+    let events: Vec<Event> = removed.iter().map(event).collect();
+    events::emit(store.data(), &events);
+    Ok(removed)
 }
 
 /// What the child of [`in_child`] tells.

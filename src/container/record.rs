@@ -41,6 +41,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
+use super::events::{self, Action, Event};
 use super::swept::{self, Making};
 use super::{host, names};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
@@ -574,11 +575,18 @@ impl Containers {
             host::kill_process(init);
             record.helpers.iter().copied().for_each(host::kill_process);
         }
+        let started = record.state == State::Running;
+        if started {
+            let died = Event {
+                exit_code: Some(record.exit_code.unwrap_or(137)),
+                ..Event::container(&record, Action::Died)
+            };
+            events::emit(self.events_dir(), &[died]);
+        }
         if record.auto_remove {
             self.erase(&record, true)?;
             return Ok(None);
         }
-        let started = record.state == State::Running;
         record.state = if started {
             State::Exited
         } else {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::attach::{Attach, Ended, attach, wait_started};
+use super::events::Action;
 use super::mounts::{MountRequest, Source};
 use super::record::{Containers, Port, Record, Reserved, State, quick_json};
 use super::request::{Request, Seccomp};
@@ -58,6 +59,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     containers.heal_live();
     let job = create(store, &containers, request, progress)?;
     let id = job.record.id.clone();
+    containers.emit(&job.record, Action::Create);
     let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
         let _ = containers.discard(&id);
     })?;

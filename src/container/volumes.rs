@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::events::{self, Action, Event};
 use super::names;
 use super::record::unless_gone;
 use super::swept::{self, Making};
@@ -104,7 +105,18 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     match making.appear(&place) {
         // Somebody was faster.
         Err(_) if place.exists() => Ok(false),
-        result => result.map(|()| true).with_context(doing),
+        result => {
+            result.with_context(doing)?;
+            tell(root, &volume.name, Action::Create);
+            Ok(true)
+        }
+    }
+}
+
+/// Emits an event of a volume.
+fn tell(root: &Path, name: &str, action: Action) {
+    if let Some(data) = root.parent() {
+        events::emit(data, &[Event::volume(name, action)]);
     }
 }
 
@@ -257,6 +269,7 @@ pub fn delete(root: &Path, name: &str, claimed: Lock) -> Result<()> {
     // Who waits for it finds that it is gone, and need not wait for the deletion.
     drop(claimed);
     let gone = swept::gone(root, &gone);
+    tell(root, name, Action::Remove);
     swept::alone(&gone, || delete_tree(&gone))
         .with_context(|| format!("removing the volume {name}"))
 }

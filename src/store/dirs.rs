@@ -12,6 +12,7 @@
 //! tags/<escaped reference>.json    one per name: which image it is
 //! containers/<id>/, containers/names/<name>
 //! volumes/<name>/_data
+//! events.jsonl, events.jsonl.1     what happened (`container/events.rs`)
 //! locks/<object>.lock              one per object; removed with it
 //! tmp/<random>/                    work of one process, which holds a lock on `tmp/<random>/lock`
 //! ```

@@ -35,6 +35,7 @@ use oci_spec::runtime::Spec;
 
 use self::clients::{Backlog, Client};
 use self::relay::{Relay, Streams};
+use super::events::{self, Action, Event};
 use super::host;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
@@ -359,6 +360,8 @@ fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
     let helper = relay.pasta.as_ref().and_then(Pasta::pid);
     record_start(&mut job, init.pid(), helper);
+    let began = [Action::Init, Action::Start].map(|a| Event::container(&job.record, a));
+    events::emit(job.containers.events_dir(), &began);
     for client in &mut relay.clients {
         client.push(&Frame::Started);
     }
@@ -414,6 +417,11 @@ fn finish(job: &mut Job, code: i32, oom: bool) {
     record.oom_killed = oom;
     record.finished = Some(Timestamp::now());
     (record.init, record.supervisor) = (None, None);
+    let died = Event {
+        exit_code: Some(code),
+        ..Event::container(record, Action::Died)
+    };
+    events::emit(job.containers.events_dir(), &[died]);
     settle(job);
 }
 
