@@ -13,10 +13,11 @@ use std::time::Duration;
 pub(super) const ROOT: Caller = Caller { uid: 0, gid: 0 };
 
 pub(super) fn open(dir: &Path) -> Cow {
-    try_open(dir).unwrap()
+    open_limited(dir, None).unwrap()
 }
 
-fn try_open(dir: &Path) -> crate::error::Result<Cow> {
+/// `lower` of `dir` with changes to its `upper`, of which there may be so many bytes.
+pub(super) fn open_limited(dir: &Path, size_limit: Option<u64>) -> crate::error::Result<Cow> {
     let lower = dir.join("lower");
     std::fs::create_dir_all(&lower).unwrap();
     Cow::open(Options {
@@ -28,7 +29,7 @@ fn try_open(dir: &Path) -> crate::error::Result<Cow> {
         },
         upper: Some(dir.join("upper")),
         squash: None,
-        size_limit: None,
+        size_limit,
         stats: None,
     })
 }
@@ -450,7 +451,7 @@ fn an_upper_of_another_version_is_refused_and_left_alone() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[8] = 1;
     std::fs::write(&path, &bytes).unwrap();
-    let e = try_open(dir.path()).expect_err("version 1");
+    let e = open_limited(dir.path(), None).expect_err("version 1");
     assert!(format!("{e:#}").contains("another version"), "{e:#}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }

@@ -35,7 +35,7 @@
 //! it is durable: until then a crash brings the old content back whole.
 
 use super::super::journal::Record;
-use super::super::journal::record::Extents;
+use super::super::journal::record::{Extents, Piece};
 use super::super::meta::{BLOCK, Res, lk, rd, wr};
 use super::super::ranges::Ranges;
 use super::arena::Region;
@@ -326,29 +326,45 @@ impl Tree {
         if store.journal.waiting() < WAITING && matches!(self.log_redo(node, state), Ok(true)) {
             return;
         }
-        let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
-        let Body::File(f) = &mut state.body else {
-            return;
-        };
+        let Body::File(f) = &state.body else { return };
+        let (data_id, named) = (f.data_id, f.named);
+        // Locked before the record has its number: a commit in between would not see it.
         let mut holds = lk(&store.flush.holds);
-        let seq = self.log(&Record::Data {
-            ino: node.ino,
-            size,
-            mtime,
-            ctime,
-            extents: changes(f),
-            redo: None,
-        });
-        if f.data_id != 0 {
+        let seq = self.log_content(node, state, None);
+        if data_id != 0 {
             holds.push(Hold {
                 seq,
-                data_id: f.data_id,
-                named: f.named,
+                data_id,
+                named,
             });
         }
+        if let Body::File(f) = &mut state.body {
+            (f.redo, f.redos) = (0, 0);
+        }
+    }
+
+    /// Appends the record of a locked file as it is now, and returns its number.
+    pub(super) fn log_content(
+        &self,
+        node: &Node,
+        state: &mut State,
+        redo: Option<Vec<Piece<'_>>>,
+    ) -> u64 {
+        let meta = state.meta;
+        let Body::File(f) = &mut state.body else {
+            return 0;
+        };
+        let seq = self.log(&Record::Data {
+            ino: node.ino,
+            size: meta.size,
+            mtime: meta.mtime,
+            ctime: meta.ctime,
+            extents: changes(f),
+            redo,
+        });
         f.told(seq);
         self.moved_out(f);
-        (f.redo, f.redos) = (0, 0);
+        seq
     }
 
     /// Makes one file's content durable and appends the record of it. The caller commits.

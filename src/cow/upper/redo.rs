@@ -32,13 +32,11 @@
 //! data file is synced and a record without redo written instead. A fold syncs all content and has
 //! no redo in its image.
 
-use super::super::journal::Record;
 use super::super::journal::record::Piece;
 use super::super::meta::{BLOCK, Res};
 use super::super::ranges::Ranges;
 use super::Tree;
 use super::data::{DataDir, Kept as Left};
-use super::flush::changes;
 use super::node::{Body, Node, State};
 use crate::error::Result;
 use anyhow::Context;
@@ -54,7 +52,7 @@ impl Tree {
     /// Appends the record of a locked file's content with all that changed of it; false if that is
     /// too much. The caller holds the gate.
     pub(super) fn log_redo(&self, node: &Node, state: &mut State) -> Res<bool> {
-        let (size, mtime, ctime) = (state.meta.size, state.meta.mtime, state.meta.ctime);
+        let size = state.meta.size;
         let Body::File(f) = &mut state.body else {
             return Ok(true);
         };
@@ -75,17 +73,10 @@ impl Tree {
             self.data_file(node, f, 0)?.read(&mut bytes, from)?;
             redo.push((from, bytes.into()));
         }
-        let seq = self.log(&Record::Data {
-            ino: node.ino,
-            size,
-            mtime,
-            ctime,
-            extents: changes(f),
-            redo: Some(redo),
-        });
-        f.told(seq);
-        self.moved_out(f);
-        if f.data_id != 0 {
+        let seq = self.log_content(node, state, Some(redo));
+        if let Body::File(f) = &mut state.body
+            && f.data_id != 0
+        {
             f.redo = seq;
             f.redos += 1;
         }

@@ -1,14 +1,14 @@
 //! What is counted, what the limit refuses, and what comes back.
 
-use super::super::meta::{BLOCK, Caller, Res};
-use super::super::{Cow, IdView, Lower, Options};
+use super::super::Cow;
+use super::super::meta::{BLOCK, Res};
 use super::create::New;
+use super::durability::{ROOT, open_limited};
 use super::rename::NOREPLACE;
 use super::{SetAttr, Usage};
 use nix::errno::Errno;
 use std::path::Path;
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
 const LIMIT: u64 = 1 << 20;
 
 fn open(dir: &Path, limit: Option<u64>) -> Cow {
@@ -18,19 +18,7 @@ fn open(dir: &Path, limit: Option<u64>) -> Cow {
         std::fs::write(lower.join("big"), vec![7; 3 << 20]).unwrap();
         std::fs::write(lower.join("small"), vec![7; 10_000]).unwrap();
     }
-    Cow::open(Options {
-        lower: Lower::HostDir {
-            root: lower,
-            hide: Vec::new(),
-            uids: IdView::default(),
-            gids: IdView::default(),
-        },
-        upper: Some(dir.join("upper")),
-        squash: None,
-        size_limit: limit,
-        stats: None,
-    })
-    .unwrap()
+    open_limited(dir, limit).unwrap()
 }
 
 fn make(cow: &Cow, name: &str) -> Res<u64> {

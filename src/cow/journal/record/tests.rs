@@ -173,18 +173,21 @@ fn sizes_and_numbers_that_cannot_be_are_refused() {
     }
 }
 
-#[test]
-fn a_huge_count_allocates_nothing() {
-    let mut bytes = Vec::new();
+fn data(redo: Option<Vec<Piece<'_>>>) -> Record<'_> {
     Record::Data {
         ino: 9,
         size: 5,
         mtime: t(1),
         ctime: t(2),
         extents: Extents::default(),
-        redo: None,
+        redo,
     }
-    .encode(&mut bytes);
+}
+
+#[test]
+fn a_huge_count_allocates_nothing() {
+    let mut bytes = Vec::new();
+    data(None).encode(&mut bytes);
     let at = bytes.len() - 5;
     bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(Record::decode(&bytes), Err(Bad::Length));
@@ -200,15 +203,7 @@ fn redo_that_overlaps_itself_or_starts_inside_a_block_is_refused() {
         vec![(1 << 63, b"x"[..].into())],
     ] {
         let mut bytes = Vec::new();
-        Record::Data {
-            ino: 9,
-            size: 5,
-            mtime: t(1),
-            ctime: t(2),
-            extents: Extents::default(),
-            redo: Some(pieces),
-        }
-        .encode(&mut bytes);
+        data(Some(pieces)).encode(&mut bytes);
         assert_eq!(Record::decode(&bytes), Err(Bad::Value));
     }
 }
