@@ -43,6 +43,9 @@ _rless() {
             rless,run)
                 cmd="rless__subcmd__run"
                 ;;
+            rless,stop)
+                cmd="rless__subcmd__stop"
+                ;;
             rless,version)
                 cmd="rless__subcmd__version"
                 ;;
@@ -74,7 +77,7 @@ _rless() {
 
     case "${cmd}" in
         rless)
-            opts="-h -V --help --version mount-cow images pull rmi run ps rm volume info version generate"
+            opts="-h -V --help --version mount-cow images pull rmi run ps rm stop volume info version generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -551,6 +554,40 @@ _rless() {
                     return 0
                     ;;
                 --ulimit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__stop)
+            opts="-a -f -i -l -t -h --all --cidfile --filter --ignore --latest --time --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --cidfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

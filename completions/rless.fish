@@ -33,6 +33,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "rmi" -d 'Remove images,
 complete -c rless -n "__fish_rless_needs_command" -f -a "run" -d 'Run a command in a new container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "ps" -d 'List containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
@@ -154,6 +155,13 @@ complete -c rless -n "__fish_rless_using_subcommand rm" -s i -l ignore -d 'No su
 complete -c rless -n "__fish_rless_using_subcommand rm" -s l -l latest -d 'Remove the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand stop" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand stop" -s f -l filter -d 'Stop those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand stop" -s t -l time -d 'Seconds to wait before a container is killed; -1: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand stop" -s a -l all -d 'Stop all running containers'
+complete -c rless -n "__fish_rless_using_subcommand stop" -s i -l ignore -d 'No such container is no error'
+complete -c rless -n "__fish_rless_using_subcommand stop" -s l -l latest -d 'Stop the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "create" -d 'Make a volume and print its name'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "ls" -d 'List volumes'

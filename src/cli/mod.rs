@@ -29,6 +29,8 @@ mod pull;
 mod rm;
 mod rmi;
 mod run;
+mod select;
+mod stop;
 mod version;
 mod volume;
 
@@ -64,6 +66,7 @@ enum Command {
     Run(Box<run::Args>),
     Ps(ps::Args),
     Rm(rm::Args),
+    Stop(stop::Args),
     Volume(volume::Args),
     Events(events::Args),
     Info(info::Args),
@@ -81,6 +84,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Run(args) => run::run(*args),
         Command::Ps(args) => ps::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Stop(args) => stop::run(&args),
         Command::Volume(args) => volume::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Info(args) => info::run(&args),

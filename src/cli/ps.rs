@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     if let Some(last) = last {
         records.truncate(last);
     } else if !args.all && !by_state {
-        records.retain(|r| r.state == State::Running);
+        records.retain(|r| r.state.up());
     }
     list::sort(&store, &mut records, &args.sort)?;
     if args.quiet && args.format.is_none() {
@@ -220,6 +220,9 @@ fn status(record: &Record) -> String {
                 .map_or(0, |t| Timestamp::now().as_second() - t.as_second());
             format!("Up {}", human::duration(since))
         }
+        State::Paused => "Paused".to_owned(),
+        State::Stopping => "Stopping".to_owned(),
+        State::Restarting => format!("Restarting ({})", record.exit_code.unwrap_or(0)),
         State::Exited => format!(
             "Exited ({}) {}",
             record.exit_code.unwrap_or(0),

@@ -1,7 +1,6 @@
 //! `rless rm`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{each, format, object_exit_code};
 use crate::container::record::{Containers, Listing, Record};
@@ -28,8 +27,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     volumes: bool,
     /// Seconds to wait for a container to stop before it is killed
-    #[arg(short, long, value_name = "SECONDS", default_value = "10")]
-    time: u16,
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    time: Option<i64>,
     /// Read a container's id from a file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
@@ -45,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let how = How {
         force: args.force,
         volumes: args.volumes,
-        patience: Duration::from_secs(u64::from(args.time)),
+        timeout: super::stop::seconds(args.time),
     };
     let missing_ok = args.ignore || args.force;
     // Prints what was typed, as podman does.

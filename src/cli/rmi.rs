@@ -1,7 +1,5 @@
 //! `rless rmi`.
 
-use std::time::Duration;
-
 use super::{complain, format, object_exit_code};
 use crate::container::image;
 use crate::container::record::Containers;
@@ -74,7 +72,7 @@ fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
             force: true,
             // As podman's.
             volumes: false,
-            patience: Duration::from_secs(10),
+            timeout: None,
         };
         if !force {
             left.push(record.id);

@@ -209,7 +209,7 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
     let how = How {
         force: true,
         volumes: false,
-        patience: std::time::Duration::from_secs(10),
+        timeout: None,
     };
     let mut rounds = 0;
     loop {

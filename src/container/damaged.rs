@@ -73,6 +73,8 @@ impl Containers {
             network: String::new(),
             storage_size: None,
             stop_signal: None,
+            stop_timeout: None,
+            stopped_by_user: false,
             scope: None,
         })
     }

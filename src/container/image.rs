@@ -251,12 +251,12 @@ const KINDS: [Kind; 4] = [
     Kind::Conflict,
 ];
 
-fn kind_number(kind: Kind) -> u8 {
+pub(super) fn kind_number(kind: Kind) -> u8 {
     let at = KINDS.iter().position(|k| *k == kind);
     at.and_then(|n| u8::try_from(n).ok()).unwrap_or(0)
 }
 
-fn kind_of(number: u8) -> Kind {
+pub(super) fn kind_of(number: u8) -> Kind {
     KINDS
         .get(usize::from(number))
         .copied()

@@ -53,6 +53,9 @@ impl Filter {
                     "exited",
                     "paused",
                     "stopped",
+                    "stopping",
+                    "restarting",
+                    "removing",
                     "dead",
                     "unknown",
                 ];

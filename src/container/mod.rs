@@ -1,5 +1,6 @@
 //! A container's life: request -> spec -> supervisor; records, names, logs, attach.
 
+pub mod ask;
 pub mod attach;
 mod clear;
 mod damaged;
@@ -18,6 +19,7 @@ pub mod request;
 pub mod run;
 pub mod signal;
 pub mod spec;
+pub mod stop;
 pub mod supervisor;
 mod swept;
 pub mod tail;

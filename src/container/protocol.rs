@@ -12,11 +12,16 @@
 //! | 5 `Signal` | client | `u8` signal number, for the container's first process |
 //! | 6 `Detach` | client | – : the client leaves, the container stays |
 //! | 7 `OutputClosed` | client | `u8` stream: nobody reads it any more |
+//! | 8 `Ask` | client | JSON: a question ([`super::ask`]), or the last piece of one |
+//! | 9 `Exec` | client | JSON: a process to be run beside the first one, or the last piece of it; the connection is that process's from then on |
+//! | 10 `More` | client | a piece of what the next `Ask` or `Exec` ends |
 //! | 16 `Started` | supervisor | – : the command has been executed |
 //! | 17 `Stdout`, 18 `Stderr` | supervisor | bytes |
 //! | 19 `StdinAck` | supervisor | `u32` bytes that reached the container |
 //! | 20 `Exit` | supervisor | `i32` exit code, UTF-8 note for the user (`out of memory`) |
 //! | 22 `Notice` | supervisor | UTF-8 text for the user |
+//! | 23 `Answer` | supervisor | JSON: the answer to an `Ask`, or the last piece of one |
+//! | 24 `AnswerMore` | supervisor | a piece of what the next `Answer` ends |
 //! | 21 `Error` | supervisor | `u8` exit code, UTF-8 report: the container did not start |
 //!
 //! A client sends at most [`STDIN_WINDOW`] bytes of input that have not been acknowledged: a
@@ -58,6 +63,12 @@ pub enum Frame<'a> {
     Detach,
     /// Nobody reads this stream (1 or 2) any more.
     OutputClosed(u8),
+    /// A question.
+    Ask(&'a [u8]),
+    /// A process to be run beside the first one.
+    Exec(&'a [u8]),
+    /// A piece of the next question or process.
+    More(&'a [u8]),
     /// The container's command has been executed.
     Started,
     /// Standard output, or what a terminal shows.
@@ -75,6 +86,10 @@ pub enum Frame<'a> {
     },
     /// Something the user should know, while the container goes on.
     Notice(&'a str),
+    /// An answer.
+    Answer(&'a [u8]),
+    /// A piece of the next answer.
+    AnswerMore(&'a [u8]),
     /// The container did not start.
     Error {
         /// Exit code for the client: 125, 126 or 127.
@@ -101,6 +116,9 @@ impl<'a> Frame<'a> {
             Frame::Signal(n) => vec![5, u8::try_from(n).unwrap_or(0)],
             Frame::Detach => vec![6],
             Frame::OutputClosed(stream) => vec![7, stream],
+            Frame::Ask(json) => tagged(8, json),
+            Frame::Exec(json) => tagged(9, json),
+            Frame::More(piece) => tagged(10, piece),
             Frame::Started => vec![16],
             Frame::Stdout(bytes) => tagged(17, bytes),
             Frame::Stderr(bytes) => tagged(18, bytes),
@@ -111,6 +129,8 @@ impl<'a> Frame<'a> {
                 packet
             }
             Frame::Notice(text) => tagged(22, clip(text).as_bytes()),
+            Frame::Answer(json) => tagged(23, json),
+            Frame::AnswerMore(piece) => tagged(24, piece),
             Frame::Error { code, text } => {
                 let mut packet = vec![21, code];
                 packet.extend_from_slice(clip(text).as_bytes());
@@ -138,6 +158,9 @@ impl<'a> Frame<'a> {
             (5, [n]) => Frame::Signal(i32::from(*n)),
             (6, []) => Frame::Detach,
             (7, [stream @ 1..=2]) => Frame::OutputClosed(*stream),
+            (8, json) => Frame::Ask(json),
+            (9, json) => Frame::Exec(json),
+            (10, piece) => Frame::More(piece),
             (16, []) => Frame::Started,
             (17, bytes) => Frame::Stdout(bytes),
             (18, bytes) => Frame::Stderr(bytes),
@@ -150,6 +173,8 @@ impl<'a> Frame<'a> {
                 }
             }
             (22, bytes) => Frame::Notice(text(bytes)?),
+            (23, json) => Frame::Answer(json),
+            (24, piece) => Frame::AnswerMore(piece),
             (21, [code, bytes @ ..]) => Frame::Error {
                 code: *code,
                 text: text(bytes)?,
@@ -157,6 +182,24 @@ impl<'a> Frame<'a> {
             _ => return None,
         })
     }
+}
+
+/// The packets of a long payload: each piece but the last as `more` makes it, the last as `last` does.
+#[must_use]
+pub fn pieces<'a>(
+    payload: &'a [u8],
+    more: impl Fn(&'a [u8]) -> Frame<'a>,
+    last: impl Fn(&'a [u8]) -> Frame<'a>,
+) -> Vec<Vec<u8>> {
+    let mut rest = payload;
+    let mut packets = Vec::new();
+    while rest.len() > CHUNK {
+        let (piece, after) = rest.split_at(CHUNK);
+        packets.push(more(piece).encode());
+        rest = after;
+    }
+    packets.push(last(rest).encode());
+    packets
 }
 
 fn tagged(kind: u8, bytes: &[u8]) -> Vec<u8> {
@@ -199,6 +242,11 @@ mod tests {
             Frame::Signal(15),
             Frame::Detach,
             Frame::OutputClosed(2),
+            Frame::Ask(b"{}"),
+            Frame::Exec(b"{}"),
+            Frame::More(b"["),
+            Frame::Answer(b"1"),
+            Frame::AnswerMore(b"\""),
             Frame::Started,
             Frame::Stdout(b""),
             Frame::Stderr(&[255; 10]),
@@ -233,6 +281,23 @@ mod tests {
             assert_eq!(Frame::decode(packet), None, "{packet:?}");
         }
         assert_eq!(Frame::decode(&[21, 125, 0xff]), None);
+    }
+
+    #[test]
+    fn long_payloads_come_in_pieces_that_fit() {
+        let payload: Vec<u8> = (0..=255).cycle().take(2 * CHUNK + 7).collect();
+        let packets = pieces(&payload, Frame::More, Frame::Ask);
+        let mut joined: Vec<u8> = Vec::new();
+        for (i, packet) in packets.iter().enumerate() {
+            assert!(packet.len() <= FRAME);
+            match Frame::decode(packet) {
+                Some(Frame::More(piece)) if i < 2 => joined.extend(piece),
+                Some(Frame::Ask(piece)) if i == 2 => joined.extend(piece),
+                other => panic!("{i}: {other:?}"),
+            }
+        }
+        assert_eq!(joined, payload);
+        assert_eq!(pieces(b"", Frame::More, Frame::Ask), [[8]]);
     }
 
     #[test]

@@ -58,6 +58,12 @@ pub enum State {
     Starting,
     /// Its command has been executed.
     Running,
+    /// It runs, and all its processes are frozen.
+    Paused,
+    /// It runs and has been asked to end.
+    Stopping,
+    /// It ended, and its supervisor waits until it starts it again.
+    Restarting,
     /// It ended.
     Exited,
 }
@@ -70,6 +76,9 @@ impl State {
             State::Created => "created",
             State::Starting => "initialized",
             State::Running => "running",
+            State::Paused => "paused",
+            State::Stopping => "stopping",
+            State::Restarting => "restarting",
             State::Exited => "exited",
         }
     }
@@ -77,7 +86,13 @@ impl State {
     /// A supervisor must be alive in this state.
     #[must_use]
     pub fn live(self) -> bool {
-        matches!(self, State::Starting | State::Running)
+        !matches!(self, State::Created | State::Exited)
+    }
+
+    /// Its command has been executed and has not ended.
+    #[must_use]
+    pub fn up(self) -> bool {
+        matches!(self, State::Running | State::Paused | State::Stopping)
     }
 }
 
@@ -181,10 +196,31 @@ pub struct Record {
     /// `--stop-signal`, or the image's.
     #[serde(default)]
     pub stop_signal: Option<i32>,
-    /// Transient unit of its control group.
+    /// `--stop-timeout`, seconds.
+    #[serde(default)]
+    pub stop_timeout: Option<u64>,
+    /// Somebody asked for its end; no restart policy starts it.
+    #[serde(default)]
+    pub stopped_by_user: bool,
+    /// Directory of its control group; the container's own is `container` below it.
     #[serde(default)]
     pub scope: Option<String>,
 }
+
+impl Record {
+    /// Its state when it does not run: has it ever?
+    #[must_use]
+    pub fn at_rest(&self) -> State {
+        if self.started.is_some() {
+            State::Exited
+        } else {
+            State::Created
+        }
+    }
+}
+
+/// Seconds between asking a container to end and killing it, where nothing else is said.
+pub const STOP_TIMEOUT: u64 = 10;
 
 mod time {
     use jiff::Timestamp;
@@ -575,8 +611,7 @@ impl Containers {
             host::kill_process(init);
             record.helpers.iter().copied().for_each(host::kill_process);
         }
-        let started = record.state == State::Running;
-        if started {
+        if record.state.up() {
             let died = Event {
                 exit_code: Some(record.exit_code.unwrap_or(137)),
                 ..Event::container(&record, Action::Died)
@@ -587,14 +622,14 @@ impl Containers {
             self.erase(&record, true)?;
             return Ok(None);
         }
-        record.state = if started {
-            State::Exited
+        if record.state.up() {
+            record.exit_code.get_or_insert(137);
+            record.finished = Some(Timestamp::now());
+            record.state = State::Exited;
         } else {
-            State::Created
-        };
-        let code = if started { 137 } else { 125 };
-        record.exit_code.get_or_insert(code);
-        record.finished = Some(Timestamp::now());
+            record.exit_code.get_or_insert(125);
+            record.state = record.at_rest();
+        }
         let why = || "its supervisor was killed".to_owned();
         record.error.get_or_insert_with(why);
         (record.init, record.supervisor) = (None, None);

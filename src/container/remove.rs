@@ -5,17 +5,10 @@
 //! no container is no error (podman-rm(1); `libpod` gives `ErrNoSuchCtr`, which its `rm` ignores then).
 //! One that its own `--rm` removes while `rm -f` stops it has been removed by `rm -f`.
 
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
-
-use super::host;
 use super::record::{Containers, Record};
+use super::{host, stop};
 use crate::error::{self, Fault, Kind, Result};
 use crate::store::Store;
-use crate::sys::supervise;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +17,8 @@ pub struct How {
     pub force: bool,
     /// Remove its anonymous volumes.
     pub volumes: bool,
-    /// How long it may take to stop before it is killed.
-    pub patience: Duration,
+    /// Seconds it may take to stop before it is killed; `None`: as it was made.
+    pub timeout: Option<u64>,
 }
 
 /// Removes the container of this record.
@@ -64,8 +57,7 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
             return Err(conflict(&record, "it does not end").into());
         }
         // With --rm its supervisor removes it: then there is nothing left to do.
-        stop(&containers, &record, how.patience);
-        match containers.load(&record.id)? {
+        match stop::stop(&containers, &record, how.timeout)? {
             None => return Ok(()),
             Some(now) => record = now,
         }
@@ -90,40 +82,6 @@ fn conflict(record: &Record, why: &str) -> Fault {
     )
 }
 
-/// Asks the container to stop, waits, kills it, and waits for its supervisor to have cleaned up.
-pub fn stop(containers: &Containers, record: &Record, patience: Duration) {
-    if let Some(init) = record.init {
-        let pid = Pid::from_raw(init.pid);
-        if let Ok(pidfd) = supervise::pidfd_open(pid)
-            && host::process(pid) == Some(init)
-        {
-            let signal = record.stop_signal.unwrap_or(libc::SIGTERM);
-            let _ = supervise::pidfd_kill(&pidfd, signal);
-            let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-            let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, timeout) != Ok(1) {
-                let _ = supervise::pidfd_kill(&pidfd, libc::SIGKILL);
-            }
-        }
-    }
-    await_supervisor(containers, record);
-}
-
-/// Waits until the supervisor has written its record, ten seconds at most, then kills it.
-fn await_supervisor(containers: &Containers, record: &Record) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while containers.supervised(&record.id) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    if let Some(supervisor) = record
-        .supervisor
-        .filter(|_| containers.supervised(&record.id))
-    {
-        host::kill_process(supervisor);
-    }
-}
-
 /// Removes the container called `name`, if there is one (`--replace`).
 ///
 /// # Errors
@@ -138,7 +96,7 @@ pub fn replace(store: &Store, name: &str) -> Result<()> {
                 force: true,
                 // As podman's.
                 volumes: false,
-                patience: Duration::from_secs(10),
+                timeout: None,
             },
         ),
         _ => Ok(()),

@@ -594,6 +594,8 @@ fn record(
         ports: network.ports.iter().map(port).collect(),
         network: request.network.to_string(),
         scope: None,
+        stop_timeout: None,
+        stopped_by_user: false,
         storage_size: request.storage_size,
         stop_signal: request.stop_signal.or_else(|| {
             let name = image.says.stop_signal.as_deref()?;

@@ -13,6 +13,7 @@ mod hostile;
 mod images;
 mod killed;
 mod layers;
+mod lifecycle;
 mod machine;
 mod messages;
 mod network;

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 
+use crate::container::ask;
 use crate::container::protocol::{FRAME, Frame};
+use crate::error::Result;
 
 /// Queued bytes from which on the first client holds the container's output back.
 const HOLD_BACK: usize = 256 * 1024;
@@ -29,6 +31,10 @@ pub(super) struct Client {
     /// Has said hello (the first client need not).
     pub(super) welcome: bool,
     gone: bool,
+    /// It gets its answer when the container has ended.
+    pub(super) awaits_end: bool,
+    /// Pieces of what it will ask for.
+    partial: Vec<u8>,
     /// Bytes of input taken and not yet acknowledged.
     owed: u32,
 }
@@ -42,6 +48,8 @@ impl Client {
             first,
             welcome: first,
             gone: false,
+            awaits_end: false,
+            partial: Vec::new(),
             owed: 0,
         }
     }
@@ -67,12 +75,36 @@ impl Client {
         self.first && self.queued >= HOLD_BACK
     }
 
+    /// Keeps a piece of a question; a client that never ends one is dropped.
+    pub(super) fn keep(&mut self, piece: &[u8]) {
+        self.partial.extend_from_slice(piece);
+        self.gone |= self.partial.len() > FAR_BEHIND;
+    }
+
+    /// The whole question that `last` ends.
+    pub(super) fn whole(&mut self, last: &[u8]) -> Vec<u8> {
+        let mut whole = std::mem::take(&mut self.partial);
+        whole.extend_from_slice(last);
+        whole
+    }
+
+    /// Answers its question.
+    pub(super) fn answer(&mut self, result: Result<serde_json::Value>) {
+        self.awaits_end = false;
+        for packet in ask::answer(result) {
+            self.send(packet);
+        }
+    }
+
     /// Sends a frame, now or when the client takes it.
     pub(super) fn push(&mut self, frame: &Frame<'_>) {
+        self.send(frame.encode());
+    }
+
+    fn send(&mut self, packet: Vec<u8>) {
         if self.gone {
             return;
         }
-        let packet = frame.encode();
         self.queued += packet.len();
         self.queue.push_back(packet);
         self.flush();

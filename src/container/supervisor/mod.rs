@@ -15,9 +15,12 @@
 //! Killed at any point, the supervisor takes the container with it (init's parent-death signal, and
 //! pasta's), its lock is freed, and the next command clears the rest ([`super::record`]).
 
+mod answer;
 mod clients;
+mod front;
 mod log;
 mod relay;
+mod sessions;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -33,7 +36,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 use oci_spec::runtime::Spec;
 
-use self::clients::{Backlog, Client};
+use self::clients::Client;
+use self::front::Front;
 use self::relay::{Relay, Streams};
 use super::events::{self, Action, Event};
 use super::host;
@@ -118,17 +122,25 @@ pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
     }
 }
 
-fn supervise(job: Job, client: OwnedFd) {
+fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("supervisor");
     let client = Client::new(client, true);
     let signals = match prepare() {
         Ok(signals) => signals,
         Err(e) => return fail(job, client, &e),
     };
-    match start(&job) {
-        Ok(running) => live(job, &signals, running, client),
-        Err(e) => fail(job, client, &e),
-    }
+    let mut front = Front::new(&job, client, signals);
+    let (code, oom) = match start(&job) {
+        Ok(running) => live(&mut job, &mut front, running),
+        Err(e) => return fail(job, front.clients.swap_remove(0), &e),
+    };
+    finish(&mut job, code, oom);
+    let note = if oom { "killed: out of memory" } else { "" };
+    front.tell_end(code, note);
+    trace::mark("told");
+    // The container is over: who waits for its lock need not wait for a slow reader.
+    drop(job);
+    front.drain();
 }
 
 /// Leaves the caller's world: session, directory, standard streams, leaked descriptors.
@@ -337,54 +349,47 @@ fn nonblocking(fd: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// From the first instruction of the container's command to the end of its supervisor.
-fn live(mut job: Job, signals: &SignalFd, mut running: Running, first: Client) {
+/// One run of the container, from the first instruction of its command until everything of it is taken down:
+/// exit code, and whether it was killed for want of memory.
+fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
     let Some(init) = running.init.take() else {
-        return;
+        return (137, false);
     };
-    let log = log::Log::open(job.log.as_deref()).unwrap_or_default();
-    let mut relay = Relay {
-        streams: std::mem::take(&mut running.streams),
-        pidfd: init.pidfd(),
-        signals,
-        listener: clients::listen(&job.place.live).ok(),
-        clients: vec![first],
-        log,
-        pasta: running.pasta.take(),
-        input_once: job.input_once,
-        backlog: Backlog::default(),
-        pending: std::collections::VecDeque::new(),
-        input_ended: false,
-        restarts: (0, Instant::now()),
-    };
+    let pasta = running.pasta.take();
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
-    let helper = relay.pasta.as_ref().and_then(Pasta::pid);
-    record_start(&mut job, init.pid(), helper);
+    let helper = pasta.as_ref().and_then(Pasta::pid);
+    record_start(job, init.pid(), helper, running.scope.as_ref());
     let began = [Action::Init, Action::Start].map(|a| Event::container(&job.record, a));
     events::emit(job.containers.events_dir(), &began);
-    for client in &mut relay.clients {
+    for client in &mut front.clients {
         client.push(&Frame::Started);
     }
+    let mut relay = Relay {
+        job,
+        front,
+        streams: std::mem::take(&mut running.streams),
+        init: Some(init.pidfd()),
+        until: None,
+        scope: running.scope.as_ref(),
+        pasta,
+        pending: std::collections::VecDeque::new(),
+        restarts: (0, Instant::now()),
+    };
     relay.run();
     trace::mark("init ended");
+    let pasta = relay.pasta.take();
+    front.kill_at = None;
     let code = exit_code(init.pid());
     let oom = code == 137 && running.scope.as_ref().is_some_and(|s| s.oom_kills() > 0);
-    running.pasta = relay.pasta.take();
+    running.pasta = pasta;
     running.take_down(!job.record.auto_remove);
     trace::mark("taken down");
-    finish(&mut job, code, oom);
-    let note = if oom { "killed: out of memory" } else { "" };
-    for client in &mut relay.clients {
-        client.push(&Frame::Exit { code, note });
-    }
-    trace::mark("told");
-    // The container is over: who waits for its lock need not wait for a slow reader.
-    drop(job);
-    relay.drain();
+    (code, oom)
 }
 
-fn record_start(job: &mut Job, init: Pid, helper: Option<u32>) {
+fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
     job.record.state = State::Running;
+    job.record.scope = scope.map(|s| s.path.to_string_lossy().into_owned());
     job.record.started = Some(Timestamp::now());
     job.record.init = host::process(init);
     job.record.supervisor = host::process(Pid::this());
@@ -430,7 +435,7 @@ fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
     let code = error::kind(e).exit_code();
     let text = error::report(e);
     let record = &mut job.record;
-    record.state = State::Created;
+    record.state = record.at_rest();
     record.exit_code = Some(i32::from(code));
     record.error = Some(text.clone());
     (record.init, record.supervisor) = (None, None);

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signalfd::SignalFd;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{read, write};
 
-use super::clients::{Backlog, Client, accept};
-use super::log::Log;
-use super::{Stream, output_frame};
+use super::clients::{Client, accept};
+use super::front::Front;
+use super::{Job, Stream, output_frame};
+use crate::cgroup::Scope;
+use crate::container::ask::poll_timeout;
 use crate::container::protocol::{CHUNK, FRAME, Frame};
 use crate::network::Pasta;
 use crate::sys::supervise::pidfd_kill;
@@ -39,25 +40,21 @@ pub(super) struct Streams {
 /// What the loop works on.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
+    /// The container.
+    pub(super) job: &'a mut Job,
+    /// Everyone outside it.
+    pub(super) front: &'a mut Front,
     /// Its streams.
     pub(super) streams: Streams,
-    /// Readable when the container's first process has ended.
-    pub(super) pidfd: BorrowedFd<'a>,
-    /// Signals for the supervisor itself.
-    pub(super) signals: &'a SignalFd,
-    /// The attach socket.
-    pub(super) listener: Option<OwnedFd>,
-    /// Everyone attached.
-    pub(super) clients: Vec<Client>,
-    /// The log.
-    pub(super) log: Log,
+    /// Readable when the container's first process has ended; `None`: it is not running, a restart policy waits.
+    pub(super) init: Option<BorrowedFd<'a>>,
+    /// Without `init`: when the wait is over.
+    pub(super) until: Option<Instant>,
+    /// Its control group.
+    pub(super) scope: Option<&'a Scope>,
     /// The network.
     pub(super) pasta: Option<Pasta>,
-    /// Standard input ends with the first client.
-    pub(super) input_once: bool,
-    pub(super) backlog: Backlog,
     pub(super) pending: VecDeque<u8>,
-    pub(super) input_ended: bool,
     pub(super) restarts: (u32, Instant),
 }
 
@@ -75,31 +72,23 @@ enum Token {
 }
 
 impl Relay<'_> {
-    /// Runs until the container's first process has ended and everything it wrote was read.
+    /// Runs until the container's first process has ended and everything it wrote was read; without
+    /// one, until the wait is over or the container is to end.
     pub(super) fn run(&mut self) {
-        while !self.turn(false) {}
+        while !self.turn() {}
         // All processes of a PID namespace are gone when its first one is: what is in the pipes is all.
         while self.read_outputs() {}
-        self.log.flush();
+        self.front.log.flush();
     }
 
-    /// Hands out what is queued for clients that still take it; the container is gone by now.
-    pub(super) fn drain(&mut self) {
-        self.listener = None;
-        self.streams = Streams::default();
-        self.pasta = None;
-        self.clients.retain(|c| c.first || c.waiting());
-        while self.clients.iter().any(|c| c.waiting() && !c.gone()) {
-            self.turn(true);
-        }
-    }
-
-    /// One poll and what came of it; true when the first process has ended.
-    fn turn(&mut self, draining: bool) -> bool {
-        self.clients.retain(|c| !c.gone());
-        let held = self.clients.iter().any(Client::holds_back);
-        let ready = self.wait(held, draining);
-        let mut ended = false;
+    /// One poll and what came of it; true when [`Relay::run`] is over.
+    fn turn(&mut self) -> bool {
+        self.front.clients.retain(|c| !c.gone());
+        let held = self.front.clients.iter().any(Client::holds_back);
+        let ready = self.wait(held);
+        let waited = self.until.is_some_and(|until| until <= Instant::now());
+        let mut ended = self.init.is_none() && waited;
+        self.end_of_patience();
         for (token, flags) in ready {
             match token {
                 Token::Init => ended = true,
@@ -122,23 +111,27 @@ impl Relay<'_> {
                 Token::Client(i) => self.client_event(i, flags),
             }
         }
-        self.log.flush();
+        self.front.log.flush();
         self.first_client_left();
-        ended
+        ended || (self.init.is_none() && self.front.ending)
     }
 
-    fn wait(&self, held: bool, draining: bool) -> Vec<(Token, PollFlags)> {
+    fn wait(&self, held: bool) -> Vec<(Token, PollFlags)> {
         let mut tokens = Vec::with_capacity(12);
         let mut fds = Vec::with_capacity(12);
         let mut add = |token, fd, flags| {
             tokens.push(token);
             fds.push(PollFd::new(fd, flags));
         };
-        if !draining {
-            add(Token::Init, self.pidfd, PollFlags::POLLIN);
+        if let Some(init) = self.init {
+            add(Token::Init, init, PollFlags::POLLIN);
         }
-        add(Token::Signals, self.signals.as_fd(), PollFlags::POLLIN);
-        if let Some(listener) = &self.listener {
+        add(
+            Token::Signals,
+            self.front.signals.as_fd(),
+            PollFlags::POLLIN,
+        );
+        if let Some(listener) = &self.front.listener {
             add(Token::Listener, listener.as_fd(), PollFlags::POLLIN);
         }
         if let Some(pasta) = &self.pasta {
@@ -170,12 +163,14 @@ impl Relay<'_> {
                 add(Token::Output(stream), fd.as_fd(), PollFlags::POLLIN);
             }
         }
-        for (i, client) in self.clients.iter().enumerate() {
+        for (i, client) in self.front.clients.iter().enumerate() {
             let mut flags = PollFlags::POLLIN;
             flags.set(PollFlags::POLLOUT, client.waiting());
             add(Token::Client(i), client.fd(), flags);
         }
-        if poll(&mut fds, PollTimeout::NONE).is_err() {
+        let next = [self.front.kill_at, self.until].into_iter().flatten().min();
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
+        if poll(&mut fds, poll_timeout(timeout)).is_err() {
             return Vec::new(); // EINTR: nothing is ready
         }
         let ready = tokens.into_iter().zip(&fds);
@@ -186,17 +181,23 @@ impl Relay<'_> {
 
     /// A signal sent to the supervisor is meant for the container: a scope or a host that stops.
     fn own_signal(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        while let Ok(Some(info)) = self.front.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
-            if signal != libc::SIGHUP && signal != libc::SIGCHLD {
-                let _ = pidfd_kill(self.pidfd, signal);
+            // The session or the host ends: no policy starts it again now.
+            self.front.ending |= signal == libc::SIGTERM;
+            if signal != libc::SIGHUP
+                && signal != libc::SIGCHLD
+                && let Some(init) = self.init
+            {
+                let _ = pidfd_kill(init, signal);
             }
         }
     }
 
     fn welcome(&mut self) {
-        while let Some(socket) = self.listener.as_ref().and_then(|l| accept(l.as_fd())) {
-            self.clients.push(Client::new(socket, false));
+        let next = |front: &Front| accept(front.listener.as_ref()?.as_fd());
+        while let Some(socket) = next(self.front) {
+            self.front.clients.push(Client::new(socket, false));
         }
     }
 
@@ -226,21 +227,18 @@ impl Relay<'_> {
                 format!("{why}\n  restoring its network failed: {e:#}\n")
             }
         };
-        self.log.add(Stream::Err, text.as_bytes());
-        for client in &mut self.clients {
-            client.push(&Frame::Notice(&text));
-        }
+        self.front.notice(&text);
     }
 
     fn client_event(&mut self, i: usize, flags: PollFlags) {
         if flags.contains(PollFlags::POLLOUT) {
-            self.clients[i].flush();
+            self.front.clients[i].flush();
         }
         if !flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             return;
         }
         let mut buffer = [0; FRAME];
-        while let Some(n) = self.clients[i].receive(&mut buffer) {
+        while let Some(n) = self.front.clients[i].receive(&mut buffer) {
             if let Some(frame) = Frame::decode(&buffer[..n]) {
                 self.frame(i, frame);
             }
@@ -251,9 +249,9 @@ impl Relay<'_> {
         match frame {
             Frame::Hello { backlog, .. } => {
                 if backlog {
-                    self.backlog.replay(&mut self.clients[i]);
+                    self.front.backlog.replay(&mut self.front.clients[i]);
                 }
-                self.clients[i].welcome = true;
+                self.front.clients[i].welcome = true;
             }
             Frame::Stdin(bytes) => {
                 if self.streams.input.is_some() || self.streams.pty.is_some() {
@@ -264,13 +262,13 @@ impl Relay<'_> {
                 // all of them are bounded by their windows.
                 let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 if self.pending.len() < CHUNK {
-                    self.clients[i].push(&Frame::StdinAck(n));
+                    self.front.clients[i].push(&Frame::StdinAck(n));
                 } else {
-                    self.clients[i].owe(n);
+                    self.front.clients[i].owe(n);
                 }
             }
             Frame::StdinEof => {
-                self.input_ended = true;
+                self.front.input_ended = true;
                 self.write_input(PollFlags::POLLOUT);
             }
             Frame::Resize { rows, columns } => {
@@ -279,13 +277,24 @@ impl Relay<'_> {
                 }
             }
             Frame::Signal(n) => {
-                let _ = pidfd_kill(self.pidfd, n);
+                if let Some(init) = self.init {
+                    let _ = pidfd_kill(init, n);
+                }
+            }
+            Frame::More(piece) => self.front.clients[i].keep(piece),
+            Frame::Ask(last) => {
+                let question = self.front.clients[i].whole(last);
+                self.asked(i, &question);
+            }
+            Frame::Exec(last) => {
+                let request = self.front.clients[i].whole(last);
+                self.hand_over(i, &request);
             }
             Frame::Detach => {
-                self.input_once = false;
-                self.clients[i].leave();
+                self.front.input_once = false;
+                self.front.clients[i].leave();
             }
-            Frame::OutputClosed(stream) if self.clients[i].first => {
+            Frame::OutputClosed(stream) if self.front.clients[i].first => {
                 // As for a local program: its next write is a broken pipe.
                 match stream {
                     1 => self.streams.output = None,
@@ -315,18 +324,18 @@ impl Relay<'_> {
             self.pending.clear();
         }
         if self.pending.len() < CHUNK {
-            self.clients.iter_mut().for_each(Client::settle);
+            self.front.clients.iter_mut().for_each(Client::settle);
         }
-        if broken || (self.input_ended && self.pending.is_empty()) {
+        if broken || (self.front.input_ended && self.pending.is_empty()) {
             self.streams.input = None;
         }
     }
 
     /// Standard input of `run -i` ends with the process that ran it.
     fn first_client_left(&mut self) {
-        if self.input_once && !self.clients.iter().any(|c| c.first && !c.gone()) {
-            self.input_once = false;
-            self.input_ended = true;
+        if self.front.input_once && !self.front.clients.iter().any(|c| c.first && !c.gone()) {
+            self.front.input_once = false;
+            self.front.input_ended = true;
             self.write_input(PollFlags::POLLOUT);
         }
     }
@@ -350,9 +359,9 @@ impl Relay<'_> {
         match read(fd, &mut buffer) {
             Ok(n) if n > 0 => {
                 let bytes = &buffer[..n];
-                self.log.add(stream, bytes);
-                self.backlog.add(stream, bytes);
-                for client in self.clients.iter_mut().filter(|c| c.welcome) {
+                self.front.log.add(stream, bytes);
+                self.front.backlog.add(stream, bytes);
+                for client in self.front.clients.iter_mut().filter(|c| c.welcome) {
                     client.push(&output_frame(stream, bytes));
                 }
                 true

@@ -1,0 +1,222 @@
+//! Asking a container's supervisor: it alone writes the record while it lives, so who wants to change a
+//! live container asks it to.
+//!
+//! A question goes as an `Ask` frame over the attach socket, the answer comes back as an `Answer` ([`protocol`](super::protocol)).
+//! [`Question::Stop`] and [`Question::Wait`] are answered when the container has ended and its exit record is
+//! written. The socket is there from before the container starts: what is asked meanwhile is
+//! answered when it runs. While a restart policy waits, the supervisor lives and answers.
+//!
+//! [`ask`] says `Nobody` when no supervisor lives to answer. The caller then looks again
+//! ([`Containers::load`] clears what a dead one left) and does what is to be done itself, under the
+//! container's lock. A supervisor that does not answer in time (it was stopped, or hangs) is killed by who asked it to
+//! end the container, and by nobody else.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::image::{kind_number, kind_of};
+use super::protocol::{FRAME, Frame, pieces};
+use super::record::Containers;
+use super::supervisor;
+use crate::error::{self, Fault, Result, failed};
+
+/// What a supervisor is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Question {
+    /// End the container, and do not start it again. Answered with its exit code when that is done.
+    Stop {
+        /// Seconds until it is killed; `None`: as it was made.
+        timeout: Option<u64>,
+    },
+    /// Tell the exit code when the container has ended for good.
+    Wait,
+    /// Send a signal to its first process.
+    Kill {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Freeze all its processes.
+    Pause,
+    /// Let them go on.
+    Unpause,
+    /// Give it this name, which is linked to it already.
+    Rename {
+        /// The new name.
+        name: String,
+    },
+}
+
+/// What comes back: `{"done": VALUE}` or `{"failed": [KIND, TEXT]}`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Done(Json),
+    Failed(u8, String),
+}
+
+/// How asking went, other than that it was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// It is done; what there is to tell of it.
+    Done(Json),
+    /// No supervisor lives to answer (any more).
+    Nobody,
+    /// It lives and did not answer in time.
+    Silence,
+}
+
+/// Asks the supervisor of the container `id`, and waits `patience` at most for its answer (`None`: for as long as it lives).
+///
+/// # Errors
+/// What was asked for was refused or failed.
+pub fn ask(
+    containers: &Containers,
+    id: &str,
+    question: &Question,
+    patience: Option<Duration>,
+) -> Result<Heard> {
+    let deadline = patience.and_then(|p| Instant::now().checked_add(p));
+    let Some(socket) = connect(containers, id, deadline)? else {
+        return Ok(Heard::Nobody);
+    };
+    let json = serde_json::to_vec(question).map_err(|e| failed(e.to_string()))?;
+    for packet in pieces(&json, Frame::More, Frame::Ask) {
+        if send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).is_err() {
+            return Ok(Heard::Nobody);
+        }
+    }
+    let mut text = Vec::new();
+    let mut buffer = vec![0; FRAME];
+    loop {
+        if !readable(&socket, deadline) {
+            return Ok(Heard::Silence);
+        }
+        let n = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Ok(0) | Err(_) => return Ok(Heard::Nobody),
+            Ok(n) => n,
+        };
+        match Frame::decode(&buffer[..n]) {
+            Some(Frame::AnswerMore(piece)) => text.extend_from_slice(piece),
+            Some(Frame::Answer(piece)) => {
+                text.extend_from_slice(piece);
+                return heard(&text);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A connection to the supervisor; `None` when there is none. One that is being born is waited for.
+fn connect(
+    containers: &Containers,
+    id: &str,
+    deadline: Option<Instant>,
+) -> Result<Option<OwnedFd>> {
+    let place = containers.place(id);
+    loop {
+        match supervisor::connect(&place.live) {
+            Ok(socket) => return Ok(Some(socket)),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(failed(format!("asking the supervisor of {id}: {e}")).into());
+            }
+            Err(_) if !containers.supervised(id) => return Ok(None),
+            Err(_) if deadline.is_some_and(|d| Instant::now() > d) => return Ok(None),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Waits until there is something to read; false when it is too late.
+fn readable(socket: &OwnedFd, deadline: Option<Instant>) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    loop {
+        let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, poll_timeout(timeout)) {
+            Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return false,
+            Ok(0) | Err(Errno::EINTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// For poll(2): rounded up to milliseconds, so that what waits for a moment does not wake up before it.
+pub(super) fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
+    let Some(timeout) = timeout else {
+        return PollTimeout::NONE;
+    };
+    let millis = timeout.as_millis() + u128::from(timeout.subsec_nanos() % 1_000_000 != 0);
+    let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}
+
+fn heard(text: &[u8]) -> Result<Heard> {
+    match serde_json::from_slice(text) {
+        Ok(Answer::Done(value)) => Ok(Heard::Done(value)),
+        Ok(Answer::Failed(kind, text)) => Err(Fault::new(kind_of(kind), text).into()),
+        Err(_) => Err(failed("the container's supervisor is of another version of rless").into()),
+    }
+}
+
+/// The packets of an answer.
+pub(super) fn answer(result: Result<Json>) -> Vec<Vec<u8>> {
+    let answer = match result {
+        Ok(value) => Answer::Done(value),
+        Err(e) => {
+            let report = error::report(&e);
+            let text = report.split_once(": ").map_or(report.as_str(), |(_, t)| t);
+            Answer::Failed(kind_number(error::kind(&e)), text.to_owned())
+        }
+    };
+    let json = serde_json::to_vec(&answer).unwrap_or_default();
+    pieces(&json, Frame::AnswerMore, Frame::Answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn joined(packets: &[Vec<u8>]) -> Vec<u8> {
+        let mut text: Vec<u8> = Vec::new();
+        for packet in packets {
+            match Frame::decode(packet) {
+                Some(Frame::AnswerMore(piece) | Frame::Answer(piece)) => text.extend(piece),
+                other => panic!("{other:?}"),
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn answers_keep_their_kind_and_text() {
+        let long = "x".repeat(100_000);
+        let packets = answer(Ok(Json::from(long.clone())));
+        assert_eq!(heard(&joined(&packets)).unwrap(), Heard::Done(long.into()));
+        let fault = Fault::new(Kind::Conflict, "pausing: it is paused").hint("unpause it");
+        let e = heard(&joined(&answer(Err(fault.into())))).unwrap_err();
+        assert_eq!(error::kind(&e), Kind::Conflict);
+        assert_eq!(
+            error::report(&e).split_once(": ").unwrap().1,
+            "pausing: it is paused\n  hint: unpause it"
+        );
+        assert!(heard(b"{}").is_err());
+    }
+
+    #[test]
+    fn poll_never_wakes_before_the_moment() {
+        let ms = |d| poll_timeout(Some(d)).as_millis();
+        assert_eq!(ms(Duration::from_micros(1)), Some(1));
+        assert_eq!(ms(Duration::from_millis(3)), Some(3));
+        assert_eq!(ms(Duration::MAX), PollTimeout::MAX.as_millis());
+        assert_eq!(poll_timeout(None), PollTimeout::NONE);
+    }
+}

@@ -1,0 +1,108 @@
+//! Ending containers: `stop`, and what `rm -f`, `restart` and `--replace` do first.
+//!
+//! The supervisor is asked ([`super::ask`]); it sends the stop signal, kills when the time is over, and answers when
+//! the exit record is written. One that does not answer in time after that is killed: the container
+//! dies with it, and the record is written here, as for any dead supervisor.
+
+use std::time::Duration;
+
+use super::ask::{Heard, Question, ask};
+use super::host;
+use super::record::{Containers, Record, STOP_TIMEOUT, State};
+use crate::error::{Fault, Kind, Result, failed};
+
+/// How long a supervisor may take over its own work, once the container has ended.
+const CLEANING: Duration = Duration::from_secs(20);
+
+/// Ends the container of `record`, and waits until its supervisor has cleaned up: its record then, `None` if it went
+/// with `--rm`. One that does not run is left as it is.
+///
+/// `timeout`: seconds until it is killed, its own (`--stop-timeout`) if `None`.
+///
+/// # Errors
+/// It lives on another host, or it does not end.
+pub fn stop(
+    containers: &Containers,
+    record: &Record,
+    timeout: Option<u64>,
+) -> Result<Option<Record>> {
+    let mut record = record.clone();
+    for _ in 0..3 {
+        if !record.state.live() {
+            return Ok(Some(record));
+        }
+        elsewhere(&record)?;
+        let seconds = timeout.or(record.stop_timeout).unwrap_or(STOP_TIMEOUT);
+        let patience = CLEANING.saturating_add(Duration::from_secs(seconds));
+        let question = Question::Stop { timeout };
+        if ask(containers, &record.id, &question, Some(patience))? == Heard::Silence {
+            kill_supervisor(containers, &record);
+        }
+        match containers.load(&record.id)? {
+            None => return Ok(None),
+            // Ended, or its supervisor was killed between the record and its last step.
+            Some(now) => record = now,
+        }
+    }
+    if record.state.live() {
+        return Err(failed(format!("stopping container {}: it does not end", record.id)).into());
+    }
+    Ok(Some(record))
+}
+
+/// Kills the supervisor of `record` if it is still there, and the container with it.
+pub(super) fn kill_supervisor(containers: &Containers, record: &Record) {
+    let now = containers.load(&record.id).ok().flatten();
+    let supervisor = now.and_then(|r| r.supervisor).or(record.supervisor);
+    if let Some(supervisor) = supervisor {
+        host::kill_process(supervisor);
+    }
+}
+
+/// Refuses a container that another host runs.
+///
+/// # Errors
+/// It is so.
+pub fn elsewhere(record: &Record) -> Result<()> {
+    if record.state.live() && record.host != host::id() {
+        let text = format!("container {} runs on another host", record.id);
+        return Err(Fault::new(Kind::Conflict, text).into());
+    }
+    Ok(())
+}
+
+/// As podman says that a container is in the wrong state for what was asked.
+#[must_use]
+pub fn improper(record: &Record, can_only: &str) -> Fault {
+    let text = format!(
+        "{can_only}. {} is in state {}: container state improper",
+        record.id,
+        record.state.word()
+    );
+    Fault::new(Kind::Failed, text)
+}
+
+/// What `stop` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was stopped.
+    Now,
+    /// It did not run.
+    Before,
+}
+
+/// `stop` for the command line: what cannot be stopped is an error, what has ended already is not.
+///
+/// # Errors
+/// As [`stop`].
+pub fn stop_by_user(
+    containers: &Containers,
+    record: &Record,
+    timeout: Option<u64>,
+) -> Result<Stopped> {
+    if record.state == State::Created || record.state == State::Exited {
+        return Ok(Stopped::Before);
+    }
+    stop(containers, record, timeout)?;
+    Ok(Stopped::Now)
+}

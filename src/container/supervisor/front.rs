@@ -1,0 +1,90 @@
+//! What outlives one run of the container's command: who listens, who is told, and the log.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use serde_json::json;
+
+use super::clients::{self, Backlog, Client};
+use super::log::Log;
+use super::{Job, Stream};
+use crate::container::protocol::{FRAME, Frame};
+
+/// The supervisor's side towards everyone outside the container.
+#[derive(Debug)]
+pub(super) struct Front {
+    /// Signals for the supervisor itself.
+    pub(super) signals: SignalFd,
+    /// The attach socket.
+    pub(super) listener: Option<OwnedFd>,
+    /// Everyone attached, and everyone who asked something.
+    pub(super) clients: Vec<Client>,
+    /// The log.
+    pub(super) log: Log,
+    /// What was written last.
+    pub(super) backlog: Backlog,
+    /// Standard input ends with the first client.
+    pub(super) input_once: bool,
+    /// Nothing more comes for standard input.
+    pub(super) input_ended: bool,
+    /// The container is to end and not to be started again.
+    pub(super) ending: bool,
+    /// When it is killed because it was asked to end and did not.
+    pub(super) kill_at: Option<Instant>,
+}
+
+impl Front {
+    pub(super) fn new(job: &Job, first: Client, signals: SignalFd) -> Front {
+        Front {
+            signals,
+            listener: clients::listen(&job.place.live).ok(),
+            clients: vec![first],
+            log: Log::open(job.log.as_deref()).unwrap_or_default(),
+            backlog: Backlog::default(),
+            input_once: job.input_once,
+            input_ended: false,
+            ending: false,
+            kill_at: None,
+        }
+    }
+
+    /// Tells every client, and writes into the log, what the user should know while the container goes on.
+    pub(super) fn notice(&mut self, text: &str) {
+        self.log.add(Stream::Err, text.as_bytes());
+        for client in &mut self.clients {
+            client.push(&Frame::Notice(text));
+        }
+    }
+
+    /// Tells every client that the container has ended for good.
+    pub(super) fn tell_end(&mut self, code: i32, note: &str) {
+        for client in &mut self.clients {
+            if client.awaits_end {
+                client.answer(Ok(json!({ "exit_code": code })));
+            } else {
+                client.push(&Frame::Exit { code, note });
+            }
+        }
+    }
+
+    /// Hands out what is queued for clients that still take it; the container is gone by now.
+    pub(super) fn drain(mut self) {
+        self.listener = None;
+        let mut buffer = [0; FRAME];
+        while self.clients.iter().any(|c| c.waiting() && !c.gone()) {
+            self.clients.retain(|c| c.waiting() && !c.gone());
+            let flags = PollFlags::POLLIN | PollFlags::POLLOUT;
+            let fds = self.clients.iter().map(|c| PollFd::new(c.fd(), flags));
+            let mut fds: Vec<PollFd> = fds.collect();
+            if poll(&mut fds, PollTimeout::NONE).is_err() {
+                continue; // EINTR
+            }
+            for client in &mut self.clients {
+                client.flush();
+                while client.receive(&mut buffer).is_some() {}
+            }
+        }
+    }
+}
