@@ -35,6 +35,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "ps" -d 'List containers
 complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
@@ -136,16 +137,21 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l read-only -d 'Make t
 complete -c rless -n "__fish_rless_using_subcommand run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
-complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -s n -l last -d 'Show the last N that were made, running or not' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -s w -l watch -d 'Show them again and again, every so many seconds' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -s a -l all -d 'Show those that do not run, too'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s q -l quiet -d 'Show ids only'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s l -l latest -d 'Show the last one that was made, running or not'
 complete -c rless -n "__fish_rless_using_subcommand ps" -l no-trunc -d 'Do not shorten anything'
 complete -c rless -n "__fish_rless_using_subcommand ps" -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand ps" -l ns -d 'Show the namespaces instead'
+complete -c rless -n "__fish_rless_using_subcommand ps" -s p -l pod -d 'Show pods (there are none)'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s s -l size -d 'Show how much each container changed'
+complete -c rless -n "__fish_rless_using_subcommand ps" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
+complete -c rless -n "__fish_rless_using_subcommand ps" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s t -l time -d 'Seconds to wait for a container to stop before it is killed' -r
 complete -c rless -n "__fish_rless_using_subcommand rm" -l cidfile -d 'Read a container\'s id from a file' -r -F
@@ -187,6 +193,15 @@ complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subc
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all volumes'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s f -l force -d 'Remove the containers that use a volume, too; no such volume is no error'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand events" -s f -l filter -d 'Show some only: container=, event=, image=, label=, network=, type=, volume=' -r
+complete -c rless -n "__fish_rless_using_subcommand events" -l format -d 'Print JSON (`json`) or a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand events" -l since -d 'Show those after a time, or after a duration ago' -r
+complete -c rless -n "__fish_rless_using_subcommand events" -l until -d 'Show those before a time, or until a duration from now has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand events" -l stream -d 'Go on with those that come (--stream=false: show what there is)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand events" -l no-trunc -d 'Print whole ids' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r

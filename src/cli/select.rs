@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use super::complain;
-use crate::container::list::{self, Filter};
+use crate::container::filter::Filters;
+use crate::container::list;
 use crate::container::record::{Containers, Record};
 use crate::error::{self, Kind, Result, ResultExt, failed, usage};
 use crate::store::Store;
@@ -54,9 +55,7 @@ impl Wanted<'_> {
             return Ok(records.into_iter().map(by_id).collect());
         }
         if self.all || !self.filters.is_empty() {
-            let filters = self.filters.iter().map(|f| Filter::parse(f));
-            let filters = filters.collect::<Result<Vec<_>>>()?;
-            let listing = list::list(store, &filters)?;
+            let listing = list::list(store, &Filters::parse(self.filters)?)?;
             listing.skipped.iter().for_each(|(_, e)| complain(e));
             return Ok(listing.records.into_iter().map(by_id).collect());
         }

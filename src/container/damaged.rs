@@ -70,6 +70,7 @@ impl Containers {
             mounts,
             labels: BTreeMap::new(),
             ports: Vec::new(),
+            exposed: Vec::new(),
             network: String::new(),
             storage_size: None,
             stop_signal: None,

@@ -187,6 +187,9 @@ pub struct Record {
     /// `-p`.
     #[serde(default)]
     pub ports: Vec<Port>,
+    /// Ports that its image says it listens on, as `80/tcp`.
+    #[serde(default)]
+    pub exposed: Vec<String>,
     /// `--network`.
     #[serde(default)]
     pub network: String,

@@ -592,6 +592,7 @@ fn record(
         mounts: mounts.iter().map(|m| m.target.clone()).collect(),
         labels,
         ports: network.ports.iter().map(port).collect(),
+        exposed: image.says.exposed.clone(),
         network: request.network.to_string(),
         scope: None,
         stop_timeout: None,
