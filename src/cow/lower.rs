@@ -12,6 +12,7 @@ use super::refs::Counts;
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -196,6 +197,18 @@ impl Low {
         }
     }
 
+    /// Every name of an image: directory, name, inode. Nothing of host directories.
+    pub(crate) fn each_name(&self, put: &mut dyn FnMut(u64, &[u8], u64)) {
+        let Kind::Image(image) = &self.kind else {
+            return;
+        };
+        for dir in 1..=image.index.inode_count() {
+            for entry in image.index.entries(dir).iter() {
+                put(dir, entry.name, entry.ino);
+            }
+        }
+    }
+
     pub(crate) fn readlink(&self, ino: u64) -> Res<Cow<'_, [u8]>> {
         match &self.kind {
             Kind::Image(i) => match i.index.inode(ino).map(|n| n.data) {
@@ -231,6 +244,32 @@ impl Low {
         match &self.kind {
             Kind::Image(i) => i.read(ino, offset, part),
             Kind::Host(h) => h.read(ino, offset, part),
+        }
+    }
+
+    /// The next data, or hole, of a file of `size` bytes from `offset` on, as the pack has it; a host's files are data from
+    /// end to end.
+    pub(crate) fn seek(&self, ino: u64, offset: u64, size: u64, hole: bool) -> Res<u64> {
+        let whole = if hole { size } else { offset };
+        let Kind::Image(image) = &self.kind else {
+            return Ok(whole);
+        };
+        match image.index.inode(ino).map(|n| n.data) {
+            Some(Data::None) if !hole => Err(Errno::ENXIO),
+            Some(Data::File { pack, offset: at }) => {
+                let pack = image.packs.get(pack as usize).ok_or(Errno::EIO)?;
+                let whence = match hole {
+                    true => Whence::SeekHole,
+                    false => Whence::SeekData,
+                };
+                match lseek(pack.file(), (at + offset).cast_signed(), whence) {
+                    Ok(found) => Ok((found.cast_unsigned() - at).min(size)),
+                    Err(Errno::ENXIO) if !hole => Err(Errno::ENXIO),
+                    // The host's file system cannot say.
+                    Err(_) => Ok(whole),
+                }
+            }
+            _ => Ok(whole),
         }
     }
 

@@ -16,17 +16,22 @@
 //! | `upper/` | inode table in memory over the lower, data files, durability; the theory is in its `mod.rs` |
 //! | `journal/` | the on-disk journal: pure record codec, and the file around it |
 //! | `acl.rs`, `ranges.rs`, `meta.rs` | access control lists, block sets, plain values: pure |
-//! | `path.rs` | look-ups by path |
+//! | `path.rs`, `content.rs` | look-ups by path; inodes by number |
+//! | `diff.rs` | what the upper changed, by path |
+//! | `frozen.rs` | states of an upper that are kept, or looked at while it goes on |
 //! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
 //! | `trim.rs` | memory that idle servers give back |
 //!
 //! Where POSIX as on a local ext4 is not had is in [`LIMITS`], which the manual shows and whose every item has a test.
 
+pub mod diff;
+pub mod frozen;
 pub mod index;
 pub mod merge;
 
 mod acl;
+mod content;
 mod host;
 mod journal;
 mod lower;
@@ -39,6 +44,7 @@ mod refs;
 mod trim;
 mod upper;
 
+pub use content::Whole;
 pub use index::Time;
 pub use mount::Server;
 pub use path::{Listed, Stat};

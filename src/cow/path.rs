@@ -37,7 +37,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    fn new(ino: u64, m: &Meta) -> Stat {
+    pub(super) fn new(ino: u64, m: &Meta) -> Stat {
         Stat {
             ino,
             mode: m.mode,

@@ -37,6 +37,7 @@ pub(crate) mod make;
 mod pax;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use entry::{Pending, Sparse};
 use header::{BLOCK, Header};

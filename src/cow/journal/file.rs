@@ -105,6 +105,22 @@ pub(crate) enum Step {
 /// Told of each step; an error ends the fold there, as a failure of the step would.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(Step) -> Res<()>;
 
+impl Image {
+    /// Makes a journal of it, at a path where there is none.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub(crate) fn write(&self, path: &Path, flush: bool) -> Res<()> {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(path);
+        file.and_then(|file| {
+            file.write_all_at(&self.bytes, 0)?;
+            if flush { file.sync_all() } else { Ok(()) }
+        })
+        .map_err(|e| errno(&e))
+    }
+}
+
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("path", &self.path).finish()

@@ -7,6 +7,7 @@
 
 use super::super::meta::{BLOCK, Res, errno, lk};
 use super::data::{Kept, Place};
+use super::freeze::shared;
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -46,6 +47,8 @@ struct Arena {
     named: bool,
     /// It is gone, though files have content in it.
     lost: bool,
+    /// Somebody else may have a link to it: it stays as it is.
+    sealed: bool,
 }
 
 struct State {
@@ -78,7 +81,7 @@ fn base(id: u64) -> u64 {
     (id & (BLOCKS - 1)) * BLOCK
 }
 
-fn name(number: u64) -> String {
+pub(super) fn name(number: u64) -> String {
     format!("{PREFIX}{number:x}")
 }
 
@@ -180,6 +183,31 @@ impl Arenas {
         Ok(Place::new(&file, base(id)))
     }
 
+    /// From now on somebody else may have a link to the arena.
+    pub(super) fn seal(&self, number: u64) {
+        let mut state = lk(&self.0);
+        if let Some(arena) = state.all.get_mut(&number) {
+            arena.sealed = true;
+        }
+        if state.next >> BITS == number {
+            state.next = state.next.next_multiple_of(BLOCKS);
+        }
+    }
+
+    /// Whether the arena may be changed besides what its regions' files do. One that was sealed is, when nobody else has
+    /// a link any more.
+    fn changeable(&self, number: u64, file: &File) -> bool {
+        let sealed = |a: &Arena| a.sealed;
+        if !lk(&self.0).all.get(&number).is_some_and(sealed) {
+            return true;
+        }
+        let alone = matches!(shared(file), Ok(false));
+        if alone && let Some(arena) = lk(&self.0).all.get_mut(&number) {
+            arena.sealed = false;
+        }
+        alone
+    }
+
     /// Whether the name of the region's arena is durable.
     pub(super) fn named(&self, id: u64) -> bool {
         lk(&self.0).all.get(&number(id)).is_some_and(|a| a.named)
@@ -214,6 +242,9 @@ impl Arenas {
             let Ok(place) = self.place(dir, of_one[0].id, false) else {
                 continue;
             };
+            if !self.changeable(number, &place.file) {
+                continue;
+            }
             for run in of_one.chunk_by(|a, b| a.id + a.blocks == b.id) {
                 let blocks: u64 = run.iter().map(|r| r.blocks).sum();
                 let _ = punch(&place.file, base(run[0].id), blocks * BLOCK);
@@ -268,6 +299,10 @@ impl Arenas {
             return Ok(());
         };
         let file = self.place(dir, *first, false)?.file;
+        if shared(&file)? {
+            self.seal(number(*first));
+            return Ok(());
+        }
         let mut at = 0;
         for (id, kept) in regions {
             let from = base(*id);

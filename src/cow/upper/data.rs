@@ -39,7 +39,7 @@ use super::io_errno;
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate, openat};
+use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -337,6 +337,41 @@ impl DataDir {
                 openat(&self.dir, name.as_str(), flags, mode).map(File::from)
             }
             other => other.map(File::from),
+        }
+    }
+
+    /// Its file's name in the directory.
+    pub(super) fn name(&self, id: u64) -> String {
+        match is_region(id) {
+            true => arena::name(arena::number(id)),
+            false => place(id),
+        }
+    }
+
+    /// No new region goes into the arena of this one, and nothing of it is given back.
+    pub(super) fn seal(&self, id: u64) {
+        self.arenas.seal(arena::number(id));
+    }
+
+    /// Links a file into the directory `to`, or copies it where that cannot be.
+    ///
+    /// # Errors
+    /// As link(2) and copy_file_range(2).
+    pub(super) fn link(&self, name: &str, to: &Path) -> Res<()> {
+        let there = to.join(name);
+        match nix::unistd::linkat(
+            &self.dir,
+            name,
+            nix::fcntl::AT_FDCWD,
+            &there,
+            AtFlags::empty(),
+        ) {
+            Err(e @ (Errno::EPERM | Errno::EMLINK | Errno::EXDEV | Errno::EOPNOTSUPP)) => {
+                let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                let from = openat(&self.dir, name, flags, Mode::empty()).map_err(|_| e)?;
+                super::freeze::copy(&File::from(from), &there)
+            }
+            other => other,
         }
     }
 

@@ -146,6 +146,7 @@ impl Tree {
         if size < to && f.valid.contains(size / BLOCK) {
             // The shorter length must be durable before bytes the longer one needs are cleared.
             self.make_durable(self.store()?, seq, false)?;
+            self.own_place(node, f, 0)?;
             f.written.insert(size / BLOCK, size / BLOCK + 1);
             let place = self.data_file(node, f, 0)?;
             let zeros = [0u8; BLOCK as usize];

@@ -641,6 +641,7 @@ impl Tree {
             };
             let end = f.valid.end() * BLOCK;
             if f.data_id != 0
+                && f.owned
                 && let Ok(place) = self.data_file(&node, f, 0)
                 && f.phys > end
                 && place.cut(end, f.cap()).is_ok()

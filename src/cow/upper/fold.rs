@@ -15,11 +15,12 @@ use super::super::meta::{Res, lk, rd, wr};
 use super::flush::extents;
 use super::node::{Body, Node};
 use super::{Store, Tree};
+use std::path::Path;
 use std::sync::Arc;
 
 impl Tree {
     /// Every node, in the order of numbers.
-    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
         let mut all: Vec<Arc<Node>> = self
             .shards
             .iter()
@@ -47,6 +48,11 @@ impl Tree {
     /// # Errors
     /// What the host answers (`ENOSPC` …): the old journal stays in use.
     pub(crate) fn fold(&self, watch: Watch<'_>) -> Res<()> {
+        self.fold_into(None, watch)
+    }
+
+    /// The same; into the directory `frozen` goes what makes an upper of that moment ([`super::freeze`]).
+    pub(super) fn fold_into(&self, frozen: Option<&Path>, watch: Watch<'_>) -> Res<()> {
         let store = self.store()?;
         let _alone = lk(&store.flush.folding);
         let (image, last) = {
@@ -58,7 +64,11 @@ impl Tree {
                     f.generation += 1;
                 }
             }
-            let image = store.journal.image(|put| self.put_all(store, &nodes, put));
+            let mut image = store.journal.image(|put| self.put_all(store, &nodes, put));
+            if let Some(to) = frozen {
+                let shared = self.share(store, &nodes, to);
+                image = image.and_then(|image| shared.map(|()| image));
+            }
             (image, store.journal.last())
         };
         let image = image?;
@@ -68,10 +78,18 @@ impl Tree {
         lk(&store.flush.holds).retain(|hold| hold.seq > last);
         store.journal.sync(last, false)?;
         watch(Step::Settled)?;
+        if let Some(to) = frozen {
+            image.write(&to.join("journal"), true)?;
+        }
         store.journal.adopt(image, watch)
     }
 
-    fn put_all(&self, store: &Store, nodes: &[Arc<Node>], put: &mut dyn FnMut(&Record<'_>)) {
+    pub(super) fn put_all(
+        &self,
+        store: &Store,
+        nodes: &[Arc<Node>],
+        put: &mut dyn FnMut(&Record<'_>),
+    ) {
         let (data_id, arena) = store.data.next();
         put(&Record::Next {
             ino: self.low.next(),

@@ -179,6 +179,7 @@ impl Tree {
 
     fn put_blocks(&self, node: &Node, f: &mut FileBody, offset: u64, data: &[u8]) -> Res<()> {
         let end = offset + data.len() as u64;
+        self.own_place(node, f, end)?;
         let file = self.data_file(node, f, end)?;
         self.fill_edge(node.ino, f, &file, offset, true)?;
         self.fill_edge(node.ino, f, &file, end, false)?;
@@ -407,6 +408,7 @@ impl Tree {
     ) -> Res<()> {
         if f.data_id != 0 || low_end > first {
             let needed = if low_end > first { low_end * BLOCK } else { 0 };
+            self.own_place(node, f, needed)?;
             let file = self.data_file(node, f, needed)?;
             let at = first * BLOCK;
             let len = (last * BLOCK).min(f.cap()).saturating_sub(at);
@@ -459,7 +461,8 @@ impl Tree {
             if !valid {
                 let added = self.reserve(f, block, until)?;
                 let (at, len) = (block * BLOCK, (until - block) * BLOCK);
-                let place = self.data_file(node, f, last * BLOCK);
+                let owned = self.own_place(node, f, last * BLOCK);
+                let place = owned.and_then(|()| self.data_file(node, f, last * BLOCK));
                 match place.and_then(|place| place.reserve(at, len)) {
                     Ok(()) => {
                         f.valid.insert(block, until);

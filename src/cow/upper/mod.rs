@@ -38,6 +38,9 @@ mod flush;
 mod fold;
 #[cfg(test)]
 mod folding;
+mod freeze;
+#[cfg(test)]
+mod freezing;
 #[cfg(test)]
 mod hosts;
 mod io;
@@ -101,7 +104,7 @@ pub(crate) struct Tree {
     /// Nodes that are new, not changed lower inodes.
     created: AtomicU64,
     /// Read by every change, from its check to its end; written while a fold encodes the tree.
-    gate: RwLock<()>,
+    pub(crate) gate: RwLock<()>,
 }
 
 /// What an upper holds.

@@ -75,6 +75,7 @@ impl Tree {
         // What failed before is of no concern here.
         f.failures = store.data.failures(region.id).0;
         f.inherited = false;
+        f.owned = true;
         f.logged = false;
         f.named = false;
         f.full = true;
@@ -116,9 +117,16 @@ impl Tree {
             f.blocks = blocks;
             return Ok(());
         }
-        let from = self.data_file(node, f, 0)?;
         let room = (2 * old.blocks * BLOCK).min(SMALL);
-        let (region, to) = self.new_place(store, end.max(room))?;
+        self.move_content(node, f, end.max(room))
+    }
+
+    /// Moves the content to a new place for that many bytes.
+    pub(super) fn move_content(&self, node: &Node, f: &mut FileBody, bytes: u64) -> Res<()> {
+        let store = self.store()?;
+        let old = f.region();
+        let from = self.data_file(node, f, 0)?;
+        let (region, to) = self.new_place(store, bytes)?;
         if let Err(e) = copy(f, &from, &to) {
             self.doom(store, 0, region);
             return Err(e);

@@ -71,6 +71,8 @@ pub(crate) struct FileBody {
     pub stale: Option<u64>,
     /// On the list of files with content the journal does not know yet.
     pub dirty: bool,
+    /// Nobody else has a link to the data file: it may be changed in place. Else it has to be looked at first.
+    pub owned: bool,
     /// A record in the journal names `data_id`.
     pub logged: bool,
     /// The data file's name is durable.
@@ -198,6 +200,14 @@ impl FileBody {
         match is_region(self.data_id) {
             true => self.blocks * BLOCK,
             false => u64::MAX,
+        }
+    }
+
+    /// Room for all that is in the data file, in bytes.
+    pub(crate) fn cap_or_end(&self) -> u64 {
+        match is_region(self.data_id) {
+            true => self.blocks * BLOCK,
+            false => self.valid.end() * BLOCK,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Opening an upper: replay, redo, and clearing what a crash left.
 
+use super::super::frozen;
 use super::super::index::Index;
 use super::super::journal::Journal;
 use super::super::journal::Record;
@@ -7,6 +8,7 @@ use super::super::lower::Low;
 use super::super::meta::{BLOCK, Res, rd, wr};
 use super::data::{DataDir, Kept};
 use super::flush::Flush;
+use super::freeze::shared;
 use super::node::Body;
 use super::redo::Collected;
 use super::{SHARDS, Store, Tree, space};
@@ -49,6 +51,8 @@ impl Tree {
             .mode(0o700)
             .create(upper)
             .with_context(|| format!("making upper directory {}", upper.display()))?;
+        frozen::sweep(upper);
+        frozen::finish_restore(upper).with_context(|| format!("restoring {}", upper.display()))?;
         let data = DataDir::open(upper)?;
         let path = upper.join("journal");
         let mut redo = Collected::default();
@@ -99,6 +103,10 @@ impl Tree {
                 Err(Errno::ENOENT) => continue,
                 other => other?,
             };
+            if shared(&place.file)? {
+                // As it was when the journal was folded with it.
+                continue;
+            }
             for (from, to) in f.valid.iter() {
                 let from = from.max(end);
                 if from < to {
