@@ -151,3 +151,12 @@ make_work() {
     [ -d "$work" ] || die "no temporary directory beside $1"
     trap 'rm -rf "${work:?}"' EXIT
 }
+
+# The Debian 13 root with podman of the benchmarks and of tests/podman/record: $cache/bench-root.
+make_bench_root() { once "$cache/bench-root" bench_root; }
+bench_root() {
+    mkdir "$1"
+    make_debian trixie "$1" --format=directory \
+        --include=podman,crun,bubblewrap,passt,uidmap,python3,strace,libseccomp2,netavark,ca-certificates,tar \
+        --include=catatonit,libcap2-bin,procps
+}

@@ -287,7 +287,7 @@ fn request(args: Args) -> Result<Request> {
             .as_deref()
             .map(values::entrypoint)
             .transpose()?,
-        name: basics.name,
+        name: basics.name.filter(|name| !name.is_empty()),
         replace: basics.replace,
         env: settings,
         env_host: basics.env_host,

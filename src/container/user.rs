@@ -114,7 +114,7 @@ fn id(form: &str) -> Result<Option<u32>> {
 
 fn unknown(what: &str, name: &str, file: &str) -> Fault {
     Fault::new(
-        Kind::Usage,
+        Kind::NotExecutable, // podman's code
         format!("unable to find {what} {name}: no matching entries in {file} file"),
     )
     .hint(format!(

@@ -33,7 +33,7 @@ use super::namespaces::Namespaces;
 use super::rootfs::{self, Site, Sources};
 use super::seccomp::Filters;
 use super::{Plan, process, reaper};
-use crate::error::{Kind, Result, failed};
+use crate::error::{Fault, Kind, Result, ResultExt, failed};
 use crate::sys::file::{close_all_but, close_on_exec_from, duplicate_from, number_from_zero};
 use crate::sys::process::{
     Cloned, block_signals, clone3, exit_now, hide_arguments, join_new_session_keyring,
@@ -351,18 +351,19 @@ fn enter_directory(process: &Process) -> Result<()> {
     use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
     let cwd = process.cwd();
     let act = || format!("entering the working directory {}", cwd.display());
+    let refused = |text: String| Fault::new(Kind::NotExecutable, text); // podman's code
     if !cwd.is_absolute() {
-        return Err(failed(format!("{}: not an absolute path", act())).into());
+        return Err(refused(format!("{}: not an absolute path", act())).into());
     }
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let fd = openat2(AT_FDCWD, cwd, how).with_context(act)?;
-    nix::unistd::fchdir(&fd).with_context(act)?;
+    let fd = openat2(AT_FDCWD, cwd, how).fault(|| refused(act()))?;
+    nix::unistd::fchdir(&fd).fault(|| refused(act()))?;
     // The kernel says "(unreachable)…" for a directory outside of our root.
     let now = getcwd().with_context(act)?;
     if !now.is_absolute() {
-        return Err(failed(format!("{}: it is outside of the container", act())).into());
+        return Err(refused(format!("{}: it is outside of the container", act())).into());
     }
     Ok(())
 }

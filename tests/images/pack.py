@@ -2,7 +2,7 @@
 """Packs tar files into an OCI image layout.
 
     pack.py --layer a.tar [--layer b.tar] [--cmd CMD] [--env K=V] [--user U] [--entrypoint E]
-            [--workdir D] [--volume V] [--compression gzip|none] --tag TAG LAYOUT
+            [--workdir D] [--volume V] [--label K=V] [--expose PORT/PROTOCOL] [--compression gzip|none] --tag TAG LAYOUT
 
 Written out here (and not left to umoci) because hostile and odd images need fields and archives
 that a well-behaved tool refuses to write.
@@ -42,6 +42,8 @@ def main():
     p.add_argument("--user")
     p.add_argument("--workdir")
     p.add_argument("--volume", action="append")
+    p.add_argument("--label", action="append", default=[])
+    p.add_argument("--expose", action="append", default=[])
     p.add_argument("--stop-signal")
     p.add_argument("--compression", default="gzip")
     p.add_argument("--tag", default="latest")
@@ -56,6 +58,10 @@ def main():
             config[key] = value
     if a.volume:
         config["Volumes"] = {v: {} for v in a.volume}
+    if a.label:
+        config["Labels"] = dict(label.split("=", 1) for label in a.label)
+    if a.expose:
+        config["ExposedPorts"] = {port: {} for port in a.expose}
     image = {
         "created": "2026-01-01T00:00:00Z",
         "architecture": "amd64",

@@ -18,6 +18,7 @@ mod machine;
 mod messages;
 mod network;
 mod ownership;
+mod podman;
 mod power;
 mod pty;
 mod refused;

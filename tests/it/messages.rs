@@ -172,7 +172,7 @@ fn table_of_exit_codes_and_messages() {
         ),
         (
             &["run", "--rm", "-u", "nosuchuser", "busybox", "true"],
-            125,
+            126,
             &["nosuchuser"],
         ),
         (

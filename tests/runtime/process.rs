@@ -87,7 +87,7 @@ fn exec_errors(world: &World) {
         |_| {},
     );
     assert!(
-        ran.code == 125
+        ran.code == 126
             && ran
                 .report
                 .contains("entering the working directory /bin/sh"),

@@ -20,7 +20,7 @@ use oci_spec::runtime::{
 use super::env::{DEFAULT_PATH, Env};
 use super::request::{Request, Security, Ulimit};
 use super::user::User;
-use crate::error::{Result, ResultExt, usage};
+use crate::error::{Fault, Kind, Result, ResultExt, usage};
 use crate::runtime::idmap::{IdRange, Mapping};
 use crate::runtime::rootfs::{READONLY_PATHS, masked_paths};
 
@@ -117,9 +117,10 @@ pub fn workdir(request: &Request, image: &ImageSays) -> Result<String> {
     match asked {
         "" => Ok("/".to_owned()),
         path if path.starts_with('/') && !path.contains('\0') => Ok(path.to_owned()),
-        path => Err(usage(format!(
-            "the working directory {path:?} is invalid, it needs to be an absolute path"
-        ))
+        path => Err(Fault::new(
+            Kind::NotExecutable, // podman's and docker's code
+            format!("the working directory {path:?} is invalid, it needs to be an absolute path"),
+        )
         .into()),
     }
 }
@@ -138,7 +139,9 @@ pub fn environment(
     let host = |name: &str| all.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let mut env = Env::default();
     env.set("PATH", DEFAULT_PATH);
-    env.set("TERM", "xterm");
+    if request.tty {
+        env.set("TERM", "xterm");
+    }
     env.set("container", "rless");
     env.set("HOSTNAME", hostname);
     if request.env_host {

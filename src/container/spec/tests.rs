@@ -48,7 +48,6 @@ fn environment_is_layered_and_never_the_hosts() {
         environment(&request, &image(), "h", "/root"),
         [
             "PATH=/img",
-            "TERM=xterm",
             "container=rless",
             "HOSTNAME=h",
             "A=2",
