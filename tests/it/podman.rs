@@ -281,7 +281,7 @@ fn answers(world: &'static World, case: &Case) -> (PathBuf, Vec<Answer>) {
         .command("/bin/cp")
         .args(copy.chain(paths.map(PathBuf::into_os_string)))
         .ok();
-    sandbox.set("ENGINE", sandbox.binary().to_owned());
+    sandbox.set("ENGINE", sandbox.binary());
     sandbox.set("IMAGE", "busybox");
     sandbox.set("APP", "app");
     let dir = sandbox.dir.join("case");
