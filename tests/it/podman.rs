@@ -281,7 +281,8 @@ fn answers(world: &'static World, case: &Case) -> (PathBuf, Vec<Answer>) {
         .command("/bin/cp")
         .args(copy.chain(paths.map(PathBuf::into_os_string)))
         .ok();
-    sandbox.set("ENGINE", sandbox.binary());
+    let engine = sandbox.binary().to_path_buf();
+    sandbox.set("ENGINE", engine);
     sandbox.set("IMAGE", "busybox");
     sandbox.set("APP", "app");
     let dir = sandbox.dir.join("case");
