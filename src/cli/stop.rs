@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::format;
 use super::select::{Wanted, each};
 use crate::container::record::Containers;
-use crate::container::stop::{Stopped, stop_by_user};
+use crate::container::stop::stop_by_user;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -47,12 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ignore: args.ignore,
     };
     let timeout = seconds(args.time);
-    let quiet_about_ended = args.all || !args.filter.is_empty();
+    // Prints those that had ended before, too, as podman does even with --all.
     let stop = |typed: &str, record: &_| -> Result<()> {
-        let stopped = stop_by_user(&containers, record, timeout)?;
-        if stopped == Stopped::Before && quiet_about_ended {
-            return Ok(());
-        }
+        stop_by_user(&containers, record, timeout)?;
         format::print(&format!("{typed}\n"))
     };
     Ok(each(wanted.find(&store)?, stop))
