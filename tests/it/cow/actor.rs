@@ -290,11 +290,13 @@ impl Actor {
                 }
                 self.hold(*i, file)
             }
-            Op::HoldNew(i, p, m) => {
+            Op::HoldNew(i, p, m) | Op::HoldMade(i, p, m) => {
                 self.held[*i] = None;
                 let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
                 let file = self.open(p, flags, *m)?;
-                unlink(&self.at(p))?;
+                if matches!(op, Op::HoldNew(..)) {
+                    unlink(&self.at(p))?;
+                }
                 self.hold(*i, file)
             }
             Op::HoldUnnamed(i, p, m) => {

@@ -16,7 +16,7 @@ use super::actor::Actor;
 use super::fleet::{ACTORS, Fleet, difference};
 use super::ops::Op;
 use super::tree::{self, Identity, Scope, view};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +28,18 @@ struct Step {
     began: u64,
     ended: u64,
     told: Option<String>,
+}
+
+impl Step {
+    /// What is to follow: a file made to be held has its name taken away again.
+    fn half(&self) -> Option<Op> {
+        match &self.op {
+            Op::HoldMade(_, path, _) if self.told.as_ref()?.starts_with("ok") => {
+                Some(Op::Unlink(path.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What one actor's files may be.
@@ -64,8 +76,10 @@ pub(crate) fn lossy(fleet: &mut Fleet, count: u64, what: &str) -> Result<(), Str
         for (path, id) in names.into_iter().flatten() {
             let found =
                 std::fs::read(point.join(path)).map_err(|e| format!("{what}: {path}: {e}"))?;
-            whole_blocks(&found, j.contents.get(id).map_or(&[], Vec::as_slice))
-                .map_err(|e| format!("{what}, killed: {path}: {e}"))?;
+            whole_blocks(&found, j.contents.get(id).map_or(&[], Vec::as_slice)).map_err(|e| {
+                let all = written(&steps[i]);
+                format!("{what}, killed: {path}: {e}; {n} of\n{all}")
+            })?;
         }
         fleet.done.kept += n;
         fleet.done.lost += steps[i].len() - n;
@@ -104,9 +118,12 @@ fn work_until_killed(fleet: &mut Fleet, count: u64, target: u64) -> Vec<Vec<Step
                 scope.spawn(move || {
                     let known = theirs.paths();
                     maker.lossy = true;
-                    let mut steps = Vec::new();
+                    let mut steps: Vec<Step> = Vec::new();
                     while (steps.len() as u64) < count {
-                        let op = maker.make(&known);
+                        let op = match steps.last().and_then(Step::half) {
+                            Some(other) => other,
+                            None => maker.make(&known),
+                        };
                         let began = clock.fetch_add(1, Ordering::SeqCst);
                         let told = ours.act(&op);
                         let ended = clock.fetch_add(1, Ordering::SeqCst);
@@ -166,14 +183,10 @@ fn replay(theirs: &mut Actor, steps: &[Step], found: &[String]) -> Result<Judged
         if seen == found {
             judged.prefixes.push((n, identities(&root, theirs.id)));
         } else {
-            let unlike = seen.iter().zip(found).filter(|(a, b)| a != b);
-            let first = unlike.clone().next();
-            let rank = unlike.count() + seen.len().abs_diff(found.len());
-            if rank < nearest.0 {
-                nearest = (
-                    rank,
-                    format!("after {n} operations: expected, then found: {first:?}"),
-                );
+            let unlike = unlike(&seen, found);
+            if unlike.len() < nearest.0 {
+                let lines = unlike.join("\n");
+                nearest = (unlike.len(), format!("after {n} operations:\n{lines}"));
             }
         }
         let Some(step) = steps.get(n) else { break };
@@ -188,20 +201,32 @@ fn replay(theirs: &mut Actor, steps: &[Step], found: &[String]) -> Result<Judged
         }
     }
     if judged.prefixes.is_empty() {
-        let ops: Vec<String> = steps
-            .iter()
-            .map(|s| format!("  {:?} {:?}", s.op, s.told))
-            .collect();
         return Err(format!(
-            "actor {}: no prefix of {} operations gives what is there; nearest {} ({} lines differ)\n{}",
+            "actor {}: no prefix of {} operations gives what is there; nearest {}\n{}",
             theirs.id,
             steps.len(),
             nearest.1,
-            nearest.0,
-            ops.join("\n")
+            written(steps)
         ));
     }
     Ok(judged)
+}
+
+fn written(steps: &[Step]) -> String {
+    let lines = steps.iter().map(|s| format!("  {:?} {:?}\n", s.op, s.told));
+    lines.collect()
+}
+
+/// Lines that only one of two views has.
+fn unlike(expected: &[String], found: &[String]) -> Vec<String> {
+    let only = |a: &[String], b: &[String], what: &str| -> Vec<String> {
+        let b: HashSet<&String> = b.iter().collect();
+        let lines = a.iter().filter(|line| !b.contains(line));
+        lines.map(|line| format!("{what} {line}")).collect()
+    };
+    let mut lines = only(expected, found, "  expected");
+    lines.extend(only(found, expected, "  found   "));
+    lines
 }
 
 fn regular(path: &Path) -> Option<File> {
@@ -291,7 +316,17 @@ fn whole_blocks(found: &[u8], versions: &[Vec<u8>]) -> Result<(), String> {
             block[..same] == v[..same] && block[same..].iter().all(|b| *b == 0)
         };
         if !versions.iter().any(had) {
-            return Err(format!("block {n} of {} bytes is of no time", found.len()));
+            let unlike = |v: &Vec<u8>| {
+                let v = v.get(n * 4096..).unwrap_or_default();
+                let at = (0..block.len()).find(|i| block[*i] != *v.get(*i).unwrap_or(&0));
+                (v.len(), at)
+            };
+            // Of each version the length behind the block's start, and the first byte that is another.
+            let versions: Vec<_> = versions.iter().map(unlike).collect();
+            let len = found.len();
+            return Err(format!(
+                "block {n} of {len} bytes is of no time: {versions:?}"
+            ));
         }
     }
     Ok(())

@@ -73,6 +73,8 @@ pub(crate) enum Op {
     Hold(usize, String),
     /// A file made, held and unlinked.
     HoldNew(usize, String, u32),
+    /// The first half of it.
+    HoldMade(usize, String, u32),
     /// `O_TMPFILE` in a directory.
     HoldUnnamed(usize, String, u32),
     /// Gives the held file a (or another) name.
@@ -111,6 +113,7 @@ impl Op {
             | Op::HeldFallocate(i, ..)
             | Op::Hold(i, _)
             | Op::HoldNew(i, ..)
+            | Op::HoldMade(i, ..)
             | Op::HoldUnnamed(i, ..) => (Vec::new(), Some(*i)),
             _ => (Vec::new(), None),
         }
@@ -128,6 +131,7 @@ impl Op {
             | Op::Symlink(_, p)
             | Op::Mknod(p, _)
             | Op::HoldNew(_, p, _)
+            | Op::HoldMade(_, p, _)
             | Op::HoldUnnamed(_, p, _)
             | Op::LinkHeld(_, p) => vec![p],
             Op::Rename(a, b, _) | Op::Link(a, b) => vec![a, b],
@@ -149,7 +153,7 @@ const NAMES: &[&str] = &["a", "b", "c", "dir", "low1", "low2", "e\u{e9}"];
 pub(crate) struct Maker {
     pub(crate) rng: Rng,
     pub(crate) actor: usize,
-    /// No mappings (the server will be killed under it) and more fsync.
+    /// No mappings (the server will be killed under it), more fsync, and each operation one change.
     pub(crate) lossy: bool,
 }
 
@@ -323,6 +327,8 @@ impl Maker {
         let slot = self.rng.below(SLOTS as u64) as usize;
         match self.rng.below(22) {
             0..=2 => Op::Hold(slot, path),
+            // The caller does the other half as an operation of its own: a kill may come between.
+            3 if self.lossy => Op::HoldMade(slot, path, mode),
             3 => Op::HoldNew(slot, path, mode),
             4 => Op::HoldUnnamed(slot, path, mode),
             5 => Op::LinkHeld(slot, path),
