@@ -237,7 +237,13 @@ fn scan(
         .context("journal without a header")?;
     let (first, image) = parse_header(head, base)?;
     let mut apply = |seq: u64, body: &[u8]| -> Result<()> {
-        replay(seq, Record::decode(body)?).with_context(|| format!("record {seq}"))
+        let parts = match Record::decode(body)? {
+            Record::Together(parts) => parts,
+            record => vec![record],
+        };
+        let mut each = parts.into_iter();
+        each.try_for_each(|record| replay(seq, record))
+            .with_context(|| format!("record {seq}"))
     };
     for i in 0..image {
         let (body, behind) = split_frame(rest, IMAGE | i)

@@ -10,11 +10,16 @@
 //! durable: whatever redo there was of that file is void. With `redo` it carries the bytes of every
 //! block written since the file's last record, and replay puts them into the data file (making it,
 //! if it is missing): one record, so both or none.
+//!
+//! An operation that needs two records (a rename that leaves a whiteout) has them `Together`, in one frame.
 
 use crate::cow::meta::{BLOCK, Meta, SIZE_MAX, Time};
 
 /// Longest file of a lower (`loff_t`).
 const LOW_MAX: u64 = i64::MAX.cast_unsigned();
+
+/// Type of a record of several parts.
+const TOGETHER: u8 = 13;
 
 /// Names and values of extended attributes.
 pub(crate) type XattrList<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -60,7 +65,7 @@ pub(crate) enum Record<'a> {
         name: &'a [u8],
         time: Time,
     },
-    /// `flags` as renameat2; a whiteout left behind is a separate `Create`.
+    /// `flags` as renameat2; a whiteout left behind is a `Create` together with it.
     Rename {
         parent: u64,
         name: &'a [u8],
@@ -119,6 +124,8 @@ pub(crate) enum Record<'a> {
     },
     /// Every inode and data number below these has been given out, and every address in the arenas.
     Next { ino: u64, data_id: u64, arena: u64 },
+    /// Changes that are one: all of them or none. Not to be nested; replay is handed the parts.
+    Together(Vec<Record<'a>>),
 }
 
 /// Why a payload is no record.
@@ -433,7 +440,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The records only checkpoints hold.
+    /// The records only checkpoints hold, and those of several parts.
     fn encode_checkpoint(&self, o: &mut Out<'_>) {
         match self {
             Record::Node {
@@ -478,6 +485,16 @@ impl<'a> Record<'a> {
                 o.u64(*ino);
                 o.u64(*data_id);
                 o.u64(*arena);
+            }
+            Record::Together(parts) => {
+                o.u8(TOGETHER);
+                o.u32(u32::try_from(parts.len()).unwrap_or(u32::MAX));
+                let mut one = Vec::new();
+                for part in parts {
+                    one.clear();
+                    part.encode(&mut one);
+                    o.bytes(&one);
+                }
             }
             _ => {}
         }
@@ -524,6 +541,15 @@ impl<'a> Record<'a> {
         } else {
             Err(Bad::Length)
         }
+    }
+
+    fn decode_parts(i: &mut In<'a>) -> Result<Record<'a>, Bad> {
+        let n = i.count(5)?;
+        let parts = (0..n).map(|_| match i.bytes()? {
+            [TOGETHER, ..] => Err(Bad::Value),
+            part => Record::decode(part),
+        });
+        parts.collect::<Result<_, _>>().map(Record::Together)
     }
 
     fn decode_inode(kind: u8, i: &mut In<'a>) -> Result<Record<'a>, Bad> {
@@ -590,6 +616,7 @@ impl<'a> Record<'a> {
                 data_id: i.u64()?,
                 arena: i.u64()?,
             },
+            TOGETHER => Self::decode_parts(i)?,
             other => return Err(Bad::Type(other)),
         })
     }

@@ -39,7 +39,7 @@ impl Tree {
         let (meta, xattrs) = self.prepare(who, parent, &state, new)?;
         self.room(inode_cost(new.target, &xattrs) + name_cost(name))?;
         let ino = self.low.alloc();
-        self.log_create(parent, ino, name, &meta, new.target, &xattrs);
+        self.log(&creation((parent, name), ino, meta, new.target, &xattrs));
         self.apply_create(
             Some((&dir, &mut state)),
             ino,
@@ -64,31 +64,12 @@ impl Tree {
         meta.nlink = 0;
         self.room(inode_cost(b"", &xattrs))?;
         let ino = self.low.alloc();
-        self.log_create(parent, ino, b"", &meta, b"", &xattrs);
+        self.log(&creation((parent, b""), ino, meta, b"", &xattrs));
         self.apply_create(None, ino, b"", meta, b"", xattrs)?;
         if let Some(node) = self.node(ino) {
             self.mark_nameless(&node);
         }
         Ok(ino)
-    }
-
-    pub(super) fn log_create(
-        &self,
-        parent: u64,
-        ino: u64,
-        name: &[u8],
-        meta: &Meta,
-        target: &[u8],
-        xattrs: &Xattrs,
-    ) {
-        self.log(&Record::Create {
-            parent,
-            ino,
-            name,
-            meta: *meta,
-            target,
-            xattrs: xattrs.iter().map(|(n, v)| (&**n, &**v)).collect(),
-        });
     }
 
     /// Owner, mode and attributes of a new inode in the locked directory.
@@ -233,6 +214,24 @@ impl Tree {
         let body = dir.dir().ok_or(Errno::ENOTDIR)?;
         let covers = self.covers(parent, body, name)?;
         self.edit(dir, |body| body.put(name, ino, kind, covers))
+    }
+}
+
+/// The record of a new inode.
+pub(super) fn creation<'a>(
+    (parent, name): (u64, &'a [u8]),
+    ino: u64,
+    meta: Meta,
+    target: &'a [u8],
+    xattrs: &'a Xattrs,
+) -> Record<'a> {
+    Record::Create {
+        parent,
+        ino,
+        name,
+        meta,
+        target,
+        xattrs: xattrs.iter().map(|(n, v)| (&**n, &**v)).collect(),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::super::meta::{Caller, lk};
 use super::super::{Cow, IdView, Lower, Options, Time};
 use super::create::New;
-use super::{SetAttr, Stamp};
+use super::{SetAttr, Stamp, rename};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -420,6 +420,37 @@ fn a_small_file_comes_with_the_rename_over_another() {
 #[test]
 fn a_large_file_comes_with_the_rename_over_another() {
     torn_rename(20 * 4096);
+}
+
+/// Both ways of keeping a name: with the moved file under it, and with a whiteout.
+#[test]
+fn a_rename_and_the_whiteout_it_leaves_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    make(&cow, b"from", b"");
+    cow.sync().unwrap();
+    cow.tree
+        .rename(ROOT, 1, b"from", 1, b"to", rename::WHITEOUT)
+        .unwrap();
+    cow.tree.commit(true).unwrap();
+    let journal = std::fs::read(dir.path().join("upper/journal")).unwrap();
+    let mut seen = [0, 0];
+    for end in 48..journal.len() {
+        let there = cut(dir.path(), &["data"]);
+        std::fs::write(there.path().join("upper/journal"), &journal[..end]).unwrap();
+        let cow = open(there.path());
+        let kind = |path: &str| {
+            let stat = cow.stat(Path::new(path)).unwrap();
+            stat.map(|s| s.mode & libc::S_IFMT)
+        };
+        match (kind("/from"), kind("/to")) {
+            (None, None) if seen[0] == 0 => {}
+            (Some(libc::S_IFREG), None) => seen[0] += 1,
+            (Some(libc::S_IFCHR), Some(libc::S_IFREG)) => seen[1] += 1,
+            other => panic!("{other:?} at {end}"),
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::journal::Record;
 use super::super::meta::{Caller, Meta, Res, S_IFCHR, Time, check_name, wr};
-use super::create::{New, grow_links, live_dir, shrink_links};
+use super::create::{New, creation, grow_links, live_dir, shrink_links};
 use super::node::{Node, State, Xattrs};
 use super::remove::unname;
 use super::space::{inode_cost, name_cost};
@@ -125,22 +125,25 @@ impl Tree {
             // Programs rely on that order without asking for it.
             self.content_first(&moved, &mut m, false);
         }
-        let seq = self.log(&Record::Rename {
+        let rename = Record::Rename {
             parent,
             name,
             newparent,
             newname,
             flags: flags & EXCHANGE,
             time,
-        });
+        };
+        let left = whiteout.map(|(meta, xattrs)| (self.low.alloc(), meta, xattrs));
+        let seq = self.log(&and_whiteout(rename, left.as_ref(), (parent, name)));
         if flags & EXCHANGE != 0 {
             let (o, t) = over.zip(t.as_mut()).ok_or(Errno::ENOENT)?;
             self.apply_exchange(&mut dirs, (ino, &mut m), (o, t), names, time)?;
         } else {
             self.apply_rename(&mut dirs, (ino, &mut m), t.as_deref_mut(), names, time)?;
         }
-        if let Some(whiteout) = whiteout {
-            self.leave(&from, dirs.from().1, name, whiteout)?;
+        if let Some((ino, meta, xattrs)) = left {
+            let dir = Some((&from, dirs.from().1));
+            self.apply_create(dir, ino, name, meta, b"", xattrs)?;
         }
         drop(m);
         if let Some((node, mut state)) = target.as_ref().zip(t) {
@@ -165,18 +168,6 @@ impl Tree {
         };
         let (parent, dir) = dirs.from();
         self.prepare(who, parent, dir, &new).map(Some)
-    }
-
-    fn leave(
-        &self,
-        dir: &Arc<Node>,
-        state: &mut State,
-        name: &[u8],
-        (meta, xattrs): (Meta, Xattrs),
-    ) -> Res<()> {
-        let ino = self.low.alloc();
-        self.log_create(dir.ino, ino, name, &meta, b"", &xattrs);
-        self.apply_create(Some((dir, state)), ino, name, meta, b"", xattrs)
     }
 
     /// Whether there is room for what the names take more afterwards, the whiteout included.
@@ -285,6 +276,21 @@ impl Tree {
         a.meta.ctime = time;
         b.meta.ctime = time;
         Ok(())
+    }
+}
+
+/// One record for both: no crash leaves the old name with neither of them.
+fn and_whiteout<'a>(
+    rename: Record<'a>,
+    left: Option<&'a (u64, Meta, Xattrs)>,
+    old: (u64, &'a [u8]),
+) -> Record<'a> {
+    match left {
+        Some((ino, meta, xattrs)) => {
+            let stays = creation(old, *ino, *meta, b"", xattrs);
+            Record::Together(vec![rename, stays])
+        }
+        None => rename,
     }
 }
 

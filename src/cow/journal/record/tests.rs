@@ -121,6 +121,19 @@ fn samples() -> Vec<Record<'static>> {
             data_id: 50,
             arena: 1 << 20,
         },
+        Record::Together(vec![
+            Record::Unlink {
+                parent: 1,
+                name: b"a",
+                time: t(5),
+            },
+            Record::Link {
+                parent: 1,
+                ino: 9,
+                name: b"b",
+                time: t(4),
+            },
+        ]),
     ]
 }
 
@@ -170,6 +183,17 @@ fn sizes_and_numbers_that_cannot_be_are_refused() {
         }
         assert!(decodes(&good, &mut bytes), "{good:?}");
         assert!(!decodes(&bad, &mut bytes), "{bad:?}");
+    }
+}
+
+#[test]
+fn records_of_several_parts_are_not_nested() {
+    let mut nested = Record::Together(samples());
+    for _ in 0..2 {
+        let mut bytes = Vec::new();
+        nested.encode(&mut bytes);
+        assert_eq!(Record::decode(&bytes), Err(Bad::Value));
+        nested = Record::Together(vec![Record::Together(Vec::new())]);
     }
 }
 
