@@ -49,6 +49,7 @@ impl Server {
     }
 
     pub(super) fn getattr(&self, r: &mut Request<'_>, out: &mut Vec<u8>) -> Res<Answer> {
+        self.news.tell(r.task, r.node);
         self.attr(r.node, out)
     }
 

@@ -6,6 +6,8 @@ use crate::cow::meta::{Res, SIZE_MAX};
 use nix::errno::Errno;
 use std::fs::File;
 
+/// `write_flags`: pages of a mapping written back.
+const WRITE_CACHE: u32 = 1;
 /// `write_flags`: setuid, setgid and capabilities go.
 const WRITE_KILL_SUIDGID: u32 = 4;
 /// `fsync_flags`: only what reading the content back needs.
@@ -50,6 +52,9 @@ impl Server {
         let data = r.args.bytes(size as usize)?;
         let kill = flags & WRITE_KILL_SUIDGID != 0;
         let n = self.tree.write(r.who, r.node, offset, data, kill)?;
+        if flags & WRITE_CACHE != 0 {
+            r.also.push(r.node);
+        }
         put32(out, u32::try_from(n).unwrap_or(0));
         put32(out, 0);
         Ok(Answer::Body)

@@ -11,16 +11,21 @@
 //! | `names.rs` | LOOKUP, CREATE, MKDIR …, RENAME, UNLINK, READDIR |
 //! | `files.rs` | READ, WRITE, FSYNC, FALLOCATE, LSEEK |
 //! | `attrs.rs` | GETATTR, SETATTR, xattrs, STATFS, FORGET |
+//! | `news.rs` | answers that a change overtakes |
 
 mod attrs;
 mod files;
 mod names;
+mod news;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use super::index::Index;
 use super::meta::{Caller, Res};
 use super::upper::{HostDirs, Tree};
 use crate::sys::fuse::ROOT_ENTRY;
+use news::News;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io::{IoSlice, Write};
@@ -51,7 +56,47 @@ struct Request<'a> {
     unique: u64,
     node: u64,
     who: Caller,
+    /// The thread that asks, as the mount numbers it; 0 where it cannot.
+    task: u32,
     args: Args<'a>,
+    /// Beside `node`, inodes that it changed without the kernel's knowing how.
+    also: Vec<u64>,
+}
+
+impl Request<'_> {
+    /// Whether the kernel takes from its cache what it has of `node` then, and no more: see [`news`].
+    fn unversioned(&self) -> bool {
+        matches!(
+            self.op,
+            op::SYMLINK
+                | op::MKNOD
+                | op::MKDIR
+                | op::CREATE
+                | op::UNLINK
+                | op::RMDIR
+                | op::RENAME
+                | op::RENAME2
+                | op::LINK
+                | op::SETXATTR
+                | op::REMOVEXATTR
+                | op::FALLOCATE
+        )
+    }
+
+    /// Whether its task may ask for something else before it is answered.
+    fn unawaited(&self) -> bool {
+        matches!(
+            self.op,
+            op::READ
+                | op::WRITE
+                | op::RELEASE
+                | op::RELEASEDIR
+                | op::FORGET
+                | op::BATCH_FORGET
+                | op::INTERRUPT
+                | op::NOTIFY_REPLY
+        )
+    }
 }
 
 /// What all threads of a connection share.
@@ -61,6 +106,7 @@ pub(crate) struct Server {
     /// Seconds that names and attributes stay true.
     ttl: u64,
     counts: Vec<AtomicU64>,
+    news: News,
 }
 
 /// A thread's buffers.
@@ -93,6 +139,7 @@ impl Server {
             dirs: HostDirs::default(),
             ttl,
             counts: (0..64).map(|_| AtomicU64::new(0)).collect(),
+            news: News::default(),
         }
     }
 
@@ -117,13 +164,19 @@ impl Server {
         if let Some(c) = self.counts.get(request.op as usize) {
             c.fetch_add(1, Ordering::Relaxed);
         }
+        if !request.unawaited() {
+            self.news.taken_in(request.task);
+        }
         let Buffers { out, data } = buffers;
         out.clear();
         out.resize(HEADER, 0);
         let answer = self.dispatch(channel, &mut request, out, data);
         let error = match answer {
             Ok(Answer::Sent | Answer::Silent) => return,
-            Ok(Answer::Body) => 0,
+            Ok(Answer::Body) => {
+                self.spread(channel, &request);
+                0
+            }
             Err(e) => {
                 out.truncate(HEADER);
                 -(e as i32)
@@ -134,6 +187,15 @@ impl Server {
         let _ = (&mut &*channel).write(out);
         if out.capacity() > 1 << 18 {
             out.shrink_to(8192);
+        }
+    }
+
+    /// Tells of a change whom an older answer may reach after it.
+    fn spread(&self, channel: &File, r: &Request<'_>) {
+        let node = r.unversioned().then_some(r.node);
+        for ino in node.iter().chain(&r.also) {
+            self.news
+                .changed(r.task, *ino, || wire::notify_changed(channel, *ino));
         }
     }
 
@@ -222,13 +284,16 @@ fn decode(bytes: &[u8]) -> Option<Request<'_>> {
         uid: args.u32().ok()?,
         gid: args.u32().ok()?,
     };
-    args.skip(8).ok()?;
+    let task = args.u32().ok()?;
+    args.skip(4).ok()?;
     Some(Request {
         op,
         unique,
         node,
         who,
+        task,
         args,
+        also: Vec::new(),
     })
 }
 

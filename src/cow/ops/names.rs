@@ -1,5 +1,6 @@
 //! Requests about names.
 
+use super::news::LISTED;
 use super::wire::{self, DIRENT, ENTRY, put_dirent, put_entry, put32, put64};
 use super::{Answer, Request, Server};
 use crate::cow::meta::{Meta, NAME_MAX, Res, S_IFDIR, S_IFLNK, S_IFREG};
@@ -38,6 +39,7 @@ impl Server {
                 put_entry(out, 0, &Meta::default(), 0, self.ttl);
                 return Ok(Answer::Body);
             };
+            self.news.tell(r.task, ino);
             match self.entry(ino, out) {
                 // Forgotten between the two looks, or a live host file that went.
                 Err(Errno::ENOENT) => {}
@@ -118,6 +120,7 @@ impl Server {
         let ino = wire::swap_root(r.args.u64()?);
         let name = r.args.name()?;
         self.tree.link(ino, r.node, name)?;
+        r.also.push(ino);
         self.entry(ino, out)
     }
 
@@ -141,6 +144,13 @@ impl Server {
         let (name, newname) = (r.args.name()?, r.args.name()?);
         self.tree
             .rename(r.who, r.node, name, newdir, newname, flags)?;
+        r.also.push(newdir);
+        if self.news.any() {
+            // What was moved has another time.
+            for (dir, name) in [(newdir, newname), (r.node, name)] {
+                r.also.extend(self.tree.lookup(dir, name).ok().flatten());
+            }
+        }
         Ok(Answer::Body)
     }
 
@@ -168,7 +178,10 @@ impl Server {
         plus: bool,
     ) -> Res<Answer> {
         let (fh, offset, size) = (r.args.u64()?, r.args.u64()?, r.args.u32()?);
-        let limit = out.len() + size as usize;
+        let (limit, empty) = (out.len() + size as usize, out.len());
+        if plus {
+            self.news.tell(r.task, LISTED);
+        }
         let held = Some((&self.dirs, fh));
         self.tree
             .readdir(r.node, offset, held, &mut |e: &Dirent<'_>| {
@@ -183,6 +196,10 @@ impl Server {
                 put_dirent(out, e.ino, e.next, e.kind, e.name);
                 true
             })?;
+        if plus && out.len() == empty {
+            // The end of it.
+            self.news.taken_in(r.task);
+        }
         Ok(Answer::Body)
     }
 

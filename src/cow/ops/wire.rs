@@ -3,6 +3,8 @@
 use crate::cow::index::Index;
 use crate::cow::meta::{BLOCK, Meta, Res, Time};
 use nix::errno::Errno;
+use std::fs::File;
+use std::io::Write;
 
 /// Opcodes.
 pub(super) mod op {
@@ -34,6 +36,7 @@ pub(super) mod op {
     pub(crate) const RELEASEDIR: u32 = 29;
     pub(crate) const FSYNCDIR: u32 = 30;
     pub(crate) const CREATE: u32 = 35;
+    pub(crate) const INTERRUPT: u32 = 36;
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const IOCTL: u32 = 39;
     pub(crate) const NOTIFY_REPLY: u32 = 41;
@@ -160,6 +163,19 @@ pub(super) fn seal_for(head: &mut [u8], body: usize, error: i32, unique: u64) {
     head[..4].copy_from_slice(&len.to_ne_bytes());
     head[4..8].copy_from_slice(&error.to_ne_bytes());
     head[8..16].copy_from_slice(&unique.to_ne_bytes());
+}
+
+/// `FUSE_NOTIFY_INVAL_INODE`: the kernel is to ask again for an inode's attributes, and to drop those on their way.
+pub(super) fn notify_changed(mut channel: &File, ino: u64) {
+    const INVAL_INODE: i32 = 2;
+    let mut out = vec![0; HEADER];
+    put64(&mut out, swap_root(ino));
+    // No offset: its content stays.
+    put64(&mut out, u64::MAX);
+    put64(&mut out, 0);
+    seal(&mut out, INVAL_INODE, 0);
+    // It fails where the kernel does not know the inode.
+    let _ = channel.write(&out);
 }
 
 /// In the tree's numbering the root directory of the connection, which is no part of the tree.

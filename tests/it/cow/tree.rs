@@ -48,13 +48,11 @@ fn time(sec: i64, nsec: i64) -> String {
     }
 }
 
-/// When what a path leads to was modified, as the file system itself says. What stat(2) says here may be older for a
-/// moment: an answer to another actor's listing, on its way when the directory changed, is taken by the kernel as news.
+/// When what a path leads to was modified.
 pub(crate) fn modified(path: &Path) -> String {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME) {
-        Ok(st) => time(st.stx_mtime.tv_sec, i64::from(st.stx_mtime.tv_nsec)),
-        Err(e) => format!("{:?}", nix::errno::Errno::from_raw(e.raw_os_error())),
+    match nix::sys::stat::stat(path) {
+        Ok(st) => time(st.st_mtime, st.st_mtime_nsec),
+        Err(e) => format!("{e:?}"),
     }
 }
 
