@@ -112,6 +112,18 @@ pub const LIMITS: &[(&str, &str)] = &[
         "Root inside may set any security.* attribute, which on ext4 takes the machine's root. Only \
          security.capability has an effect.",
     ),
+    (
+        "mapped_writes",
+        "What is written through a shared mapping changes a file's modification time, and where lseek(2) finds data \
+         and holes, when it is written back (msync, fsync, munmap, or some seconds later), not at the first page fault.",
+    ),
+    (
+        "setgid_groups",
+        "Of a caller's groups the file system is not told the supplementary ones. The kernel knows them, and decides \
+         what is permitted; but a setgid bit without group execution, which ext4 keeps when somebody of the file's \
+         group writes to the file or changes its owner, is kept only for those whose first group it is. So is the \
+         setgid bit when an access list is set.",
+    ),
 ];
 
 /// What an upper lies over.

@@ -1003,6 +1003,36 @@ def limit_security_attributes():
     as_user(33, lambda: fails(errno.EPERM, os.setxattr, "owned", "security.other", b"x"))
 
 
+def limit_mapped_writes():
+    write("new")
+    fd = os.open("new", os.O_RDWR)
+    os.ftruncate(fd, 40960)
+    os.utime("new", ns=(1, 2))
+    mapped = mmap.mmap(fd, 0)
+    mapped[9000] = 1
+    assert os.stat("new").st_mtime_ns == 2
+    fails(errno.ENXIO, os.lseek, fd, 0, os.SEEK_DATA)
+    mapped.flush()
+    assert os.stat("new").st_mtime_ns > 2
+    assert os.lseek(fd, 0, os.SEEK_DATA) == 8192
+
+
+def limit_setgid_groups():
+    def member(fn):
+        forked(lambda: (os.setgroups([44]), os.setresgid(33, 33, 33), os.setresuid(33, 33, 33), fn()))()
+
+    ways = [lambda: os.write(os.open("new", os.O_WRONLY), b"x"), lambda: os.chown("new", -1, -1)]
+    for group, after in [(33, 0o2644), (44, 0o644)]:
+        for way in ways:
+            write("new")
+            os.chown("new", 33, group)
+            os.chmod("new", 0o2644)
+            member(way)
+            assert os.stat("new").st_mode & 0o7777 == after, (group, oct(os.stat("new").st_mode))
+    member(lambda: os.chmod("new", 0o2644))
+    assert os.stat("new").st_mode & 0o7777 == 0o2644
+
+
 CHECKS = [
     inode_numbers, link_counts, unlinked_but_open, held_over_copy_up_and_rename, directory_rename, rename_flags,
     o_tmpfile, names_and_paths, many_entries, sparse_files, shared_mappings, append_from_many, direct_io,
