@@ -28,6 +28,9 @@ _rless() {
             rless,info)
                 cmd="rless__subcmd__info"
                 ;;
+            rless,logs)
+                cmd="rless__subcmd__logs"
+                ;;
             rless,mount-cow)
                 cmd="rless__subcmd__mount__subcmd__cow"
                 ;;
@@ -80,7 +83,7 @@ _rless() {
 
     case "${cmd}" in
         rless)
-            opts="-h -V --help --version mount-cow images pull rmi run ps rm stop volume events info version generate"
+            opts="-h -V --help --version mount-cow images pull rmi run ps rm stop volume events logs info version generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -191,6 +194,32 @@ _rless() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__logs)
+            opts="-f -l -t -n -h --follow --latest --since --until --tail --timestamps --names --color --details --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tail)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -372,7 +401,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-i -t -d -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --detach --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --annotation --stop-signal --sig-proxy --detach-keys --log-driver --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --sysctl --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpuset-cpus --pids-limit --ulimit"
+            opts="-i -t -d -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --detach --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --annotation --stop-signal --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --sysctl --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpuset-cpus --pids-limit --ulimit"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -447,6 +476,10 @@ _rless() {
                     return 0
                     ;;
                 --log-driver)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-opt)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -36,6 +36,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containe
 complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what containers wrote'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
@@ -88,7 +89,8 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l stop-signal -d 'Sign
 complete -c rless -n "__fish_rless_using_subcommand run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file or none' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
@@ -202,6 +204,16 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand events" -l no-trunc -d 'Print whole ids' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand logs" -l since -d 'Show what was written after a time, or in the last duration (10m)' -r
+complete -c rless -n "__fish_rless_using_subcommand logs" -l until -d 'Show what is written before a time, or until a duration from now has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand logs" -l tail -d 'Show the last lines only; -1: all' -r
+complete -c rless -n "__fish_rless_using_subcommand logs" -s f -l follow -d 'Go on until the containers have ended'
+complete -c rless -n "__fish_rless_using_subcommand logs" -s l -l latest -d 'Show the last container\'s that was made'
+complete -c rless -n "__fish_rless_using_subcommand logs" -s t -l timestamps -d 'Show when each line was written'
+complete -c rless -n "__fish_rless_using_subcommand logs" -s n -l names -d 'Show names instead of ids before the lines of several containers'
+complete -c rless -n "__fish_rless_using_subcommand logs" -l color -d 'Give each container a colour'
+complete -c rless -n "__fish_rless_using_subcommand logs" -l details -d 'For docker\'s scripts: there are no details'
+complete -c rless -n "__fish_rless_using_subcommand logs" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r

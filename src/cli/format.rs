@@ -142,8 +142,16 @@ pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
 /// # Errors
 /// Standard output cannot be written (a full disk, say).
 pub fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print`], for what may be no text.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + 13),
         result => Ok(anyhow::Context::context(
             result,
@@ -202,9 +210,56 @@ fn parse(text: &str) -> Result<Template> {
         .replace("\\n", "\n")
         .replace(".Label \"", "index .Labels \"");
     template
-        .parse(text.as_str())
+        .parse(shown(&text))
         .map_err(|e| usage(format!("parsing --format template {text:?}: {e}")))?;
     Ok(template)
+}
+
+/// Lists and maps print as Go's `%v` does, which gtmpl does not know: what is printed as it is goes through `show`.
+fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("{{") {
+        let (before, action) = rest.split_at(at + 2);
+        out.push_str(before);
+        let Some(end) = action.find("}}") else {
+            rest = action;
+            break;
+        };
+        let (inside, after) = action.split_at(end);
+        let plain = inside.trim_matches([' ', '-']);
+        let field = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$');
+        if plain.starts_with(['.', '$']) && plain.chars().all(field) {
+            out.push_str(&inside.replacen(plain, &format!("show {plain}"), 1));
+        } else {
+            out.push_str(inside);
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+/// Go's `%v`.
+fn verbatim(value: &Value) -> String {
+    let pairs = |map: &HashMap<String, Value>, open: &str, close: &str| {
+        let mut pairs: Vec<String> = map
+            .iter()
+            .map(|(k, v)| format!("{k}:{}", verbatim(v)))
+            .collect();
+        pairs.sort();
+        format!("{open}{}{close}", pairs.join(" "))
+    };
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(verbatim).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Map(map) => pairs(map, "map[", "]"),
+        Value::Object(map) => pairs(map, "{", "}"),
+        Value::NoValue => "<no value>".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn render(template: &Template, value: Value) -> Result<String> {
@@ -272,7 +327,11 @@ fn to_json(value: &Value) -> Json {
     }
 }
 
-const FUNCTIONS: [(&str, Func); 8] = [
+const FUNCTIONS: [(&str, Func); 9] = [
+    ("show", |args| {
+        let value = first("show", args)?;
+        Ok(Value::String(verbatim(value)))
+    }),
     ("json", |args| {
         let value = first("json", args)?;
         Ok(Value::String(to_json(value).to_string()))
@@ -463,6 +522,22 @@ mod tests {
     fn labels_are_reached_by_index_and_by_label() {
         assert_eq!(show("{{.Label \"a\"}}").lines().next(), Some("b"));
         assert_eq!(show("{{.Labels.a}}").lines().next(), Some("b"));
+    }
+
+    #[test]
+    fn lists_and_maps_print_as_in_go() {
+        let row: Row =
+            json!({"L": ["a", 1], "M": {"Labels": {"b": "2", "a": "1"}}, "E": []}).into();
+        let show = |format| object(&row, Some(format)).unwrap().unwrap();
+        assert_eq!(
+            show("{{.L}} {{ .M.Labels }} {{- .E }}"),
+            "[a 1] map[a:1 b:2][]\n"
+        );
+        assert_eq!(show("{{range $i, $x := .L}}{{$x}};{{end}}"), "a;1;\n");
+        assert_eq!(
+            show("{{with .M}}{{.Labels.a}}{{.Labels.z}}{{end}}"),
+            "1<no value>\n"
+        );
     }
 
     #[test]

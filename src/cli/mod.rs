@@ -22,6 +22,7 @@ mod events;
 mod generate;
 mod images;
 mod info;
+mod logs;
 mod mount_cow;
 mod progress;
 mod ps;
@@ -69,6 +70,7 @@ enum Command {
     Stop(stop::Args),
     Volume(volume::Args),
     Events(events::Args),
+    Logs(logs::Args),
     Info(info::Args),
     Version(version::Args),
     #[command(hide = true)]
@@ -87,6 +89,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Stop(args) => stop::run(&args),
         Command::Volume(args) => volume::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -113,9 +113,12 @@ struct Basics {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
-    /// Where output is logged: k8s-file or none
+    /// Where output is logged: k8s-file, journald or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
+    /// How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
     /// When to pull: always, missing, never, newer
     #[arg(long, value_name = "POLICY", default_value = "missing")]
     pull: String,
@@ -338,7 +341,7 @@ fn request(args: Args) -> Result<Request> {
         cidfile: basics.cidfile,
         sig_proxy: basics.sig_proxy,
         detach_keys: basics.detach_keys,
-        no_log: no_log(basics.log_driver.as_deref())?,
+        log: values::log(basics.log_driver.as_deref(), &basics.log_opt)?,
     })
 }
 
@@ -413,14 +416,4 @@ fn limits(bounds: &Bounds) -> Result<Limits> {
         cpuset_cpus: bounds.cpuset_cpus.clone(),
         pids: bounds.pids_limit,
     })
-}
-
-fn no_log(driver: Option<&str>) -> Result<bool> {
-    match driver {
-        None | Some("k8s-file" | "json-file") => Ok(false),
-        Some("none") => Ok(true),
-        Some(other) => Err(usage(format!("--log-driver {other:?} is not there yet"))
-            .hint("one of k8s-file, none")
-            .into()),
-    }
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 
+use super::logs::LogConfig;
 use super::record::{Containers, Place, Record, State};
 use super::{host, volumes};
 use crate::cow::Cow;
@@ -72,6 +73,7 @@ impl Containers {
             ports: Vec::new(),
             exposed: Vec::new(),
             network: String::new(),
+            log: LogConfig::default(),
             storage_size: None,
             stop_signal: None,
             stop_timeout: None,

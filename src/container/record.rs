@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
 use super::events::{self, Action, Event};
+use super::logs::LogConfig;
 use super::swept::{self, Making};
 use super::{host, names};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
@@ -193,6 +194,9 @@ pub struct Record {
     /// `--network`.
     #[serde(default)]
     pub network: String,
+    /// `--log-driver`, `--log-opt`.
+    #[serde(default)]
+    pub log: LogConfig,
     /// `--storage-opt size=`: bytes that its changes may take.
     #[serde(default)]
     pub storage_size: Option<u64>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::env::Setting;
+use super::logs::LogConfig;
 use super::mounts::MountRequest;
 use crate::network::NetworkMode;
 use crate::network::files::{AddHost, DnsOptions};
@@ -95,8 +96,8 @@ pub struct Request {
     pub sig_proxy: bool,
     /// `--detach-keys`, as typed.
     pub detach_keys: Option<String>,
-    /// `--log-driver none`.
-    pub no_log: bool,
+    /// `--log-driver`, `--log-opt`.
+    pub log: LogConfig,
 }
 
 /// What the process may do.

@@ -23,7 +23,7 @@ use super::spec::{self, ImageSays, Parts};
 use super::supervisor::{self, Job};
 use super::terminal::{self, DetachKeys};
 use super::user::{self, User};
-use super::{host, image, remove, volumes};
+use super::{host, image, logs, remove, volumes};
 use crate::cow::Cow;
 use crate::error::{Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode};
@@ -104,6 +104,7 @@ fn check(request: &Request) -> Result<()> {
         .hint("one of pasta[:OPTIONS], none, host")
         .into());
     }
+    logs::check(&request.log)?;
     if let Some(path) = request.cidfile.as_ref().filter(|p| p.exists()) {
         return Err(usage(format!(
             "container id file exists. Ensure another container is not using it or delete {}",
@@ -210,7 +211,6 @@ fn assemble(
     trace::mark("written");
     Ok(Job {
         containers: containers.clone(),
-        log: (!request.no_log).then(|| place.dir.join("ctr.log")),
         place,
         lock: reserved.lock,
         record,
@@ -594,6 +594,7 @@ fn record(
         ports: network.ports.iter().map(port).collect(),
         exposed: image.says.exposed.clone(),
         network: request.network.to_string(),
+        log: request.log.clone(),
         scope: None,
         stop_timeout: None,
         stopped_by_user: false,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::container::logs::LogConfig;
 use crate::container::request::{Memory, Seccomp, Security, Ulimit};
 use crate::error::{Result, usage};
 use crate::runtime::idmap::{IdRange, Userns};
@@ -250,6 +251,18 @@ pub(super) fn userns(mode: Option<&str>, uidmap: &[String], gidmap: &[String]) -
     } else {
         Err(bad().into())
     }
+}
+
+/// `--log-driver` and `--log-opt`.
+pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig> {
+    let mut config = LogConfig::default();
+    if let Some(driver) = driver {
+        config.driver = driver.parse()?;
+    }
+    for option in options {
+        config.option(option, size)?;
+    }
+    Ok(config)
 }
 
 fn id_ranges(list: &[String]) -> Result<Vec<IdRange>> {

@@ -41,7 +41,7 @@ impl Front {
             signals,
             listener: clients::listen(&job.place.live).ok(),
             clients: vec![first],
-            log: Log::open(job.log.as_deref()).unwrap_or_default(),
+            log: Log::open(&job.place.dir, &job.record).unwrap_or_default(),
             backlog: Backlog::default(),
             input_once: job.input_once,
             input_ended: false,

@@ -93,8 +93,6 @@ pub struct Job {
     pub emulate_ids: bool,
     /// Compiled seccomp filters.
     pub seccomp_cache: PathBuf,
-    /// Where the output goes.
-    pub log: Option<PathBuf>,
 }
 
 /// Forks the supervisor for `job` and returns the first client's connection to it, and its PID: a

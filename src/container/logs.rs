@@ -1,0 +1,495 @@
+//! Container logs: where they go, and reading them.
+//!
+//! Written by the supervisor (`supervisor/log.rs`). With the driver `k8s-file` a log is `ctr.log` in the container's directory (or
+//! `--log-opt path=`), one line a piece of output:
+//!
+//! ```text
+//! 2026-01-31T12:00:00.000000000+00:00 stdout F a whole line
+//! 2026-01-31T12:00:00.000000000+00:00 stderr P the first piece of one
+//! ```
+//!
+//! `P` is a piece that no line end followed; the pieces up to the next `F` of the same stream are one line. With
+//! `--log-opt max-size=` the file is rotated (`tail.rs`): its generations together never take more than that, and hold at least
+//! half of it; with `max-file=N` there are N files of that size each, as docker counts.
+//!
+//! **Reading** goes through all generations, oldest first. Several logs are merged by time; a follower takes what comes as it
+//! comes. Following ends when the container has ended and all that it wrote was read: its state is looked at before the
+//! log is, never after. A restart by its policy is no end. What `--rm` deletes meanwhile is held open and read to its end.
+//!
+//! The driver `journald` is read through journalctl(1).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::record::{Containers, Record};
+use super::supervisor::Stream;
+use super::tail::{Tail, Watch};
+use crate::error::{Fault, Result, ResultExt, failed, usage};
+
+/// Where output is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// A file.
+    #[default]
+    K8sFile,
+    /// The same, under docker's name for it.
+    JsonFile,
+    /// The journal.
+    Journald,
+    /// Nowhere.
+    None,
+}
+
+impl Driver {
+    /// It is a file.
+    #[must_use]
+    pub fn is_file(self) -> bool {
+        matches!(self, Driver::K8sFile | Driver::JsonFile)
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Driver::K8sFile => "k8s-file",
+            Driver::JsonFile => "json-file",
+            Driver::Journald => "journald",
+            Driver::None => "none",
+        })
+    }
+}
+
+impl FromStr for Driver {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Driver, Fault> {
+        Ok(match text {
+            "" | "k8s-file" => Driver::K8sFile,
+            "json-file" => Driver::JsonFile,
+            "journald" => Driver::Journald,
+            "none" => Driver::None,
+            _ => {
+                return Err(
+                    usage(format!("invalid log driver {text:?}: invalid argument"))
+                        .hint("one of k8s-file, json-file, journald, none"),
+                );
+            }
+        })
+    }
+}
+
+/// `--log-driver` and `--log-opt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// Where to.
+    #[serde(default)]
+    pub driver: Driver,
+    /// `path=`: another file.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// `max-size=`, bytes.
+    #[serde(default)]
+    pub max_size: Option<u64>,
+    /// `max-file=`.
+    #[serde(default)]
+    pub max_file: Option<usize>,
+    /// `tag=`, for the journal.
+    #[serde(default)]
+    pub tag: String,
+}
+
+/// Generations that a reader looks for at most.
+const MOST_FILES: usize = 100;
+
+impl LogConfig {
+    /// The file, if it is one; `dir` is the container's directory.
+    #[must_use]
+    pub fn file(&self, dir: &Path) -> Option<PathBuf> {
+        let usual = || dir.join("ctr.log");
+        let path = self.path.clone();
+        self.driver.is_file().then(|| path.unwrap_or_else(usual))
+    }
+
+    /// Bytes at which the file is rotated, and how many old ones stay.
+    #[must_use]
+    pub fn rotation(&self) -> Option<(u64, usize)> {
+        let most = self.max_size?;
+        Some(match self.max_file {
+            Some(files) if files > 1 => (most, (files - 1).min(MOST_FILES)),
+            _ => (most / 2, 1),
+        })
+    }
+
+    /// `driver=…`, `path=…` and so on, as `--log-opt` has them.
+    ///
+    /// # Errors
+    /// A malformed size or number.
+    pub fn option(&mut self, text: &str, size: fn(&str) -> Result<u64>) -> Result<()> {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        match key {
+            "driver" => self.driver = value.parse()?,
+            "path" => self.path = Some(PathBuf::from(value)),
+            "max-size" => self.max_size = Some(size(value)?).filter(|n| *n > 0),
+            "max-file" => {
+                let bad = || usage(format!("--log-opt {text:?}: not a number"));
+                self.max_file = Some(value.parse().map_err(|_| bad())?);
+            }
+            "tag" => value.clone_into(&mut self.tag),
+            // As podman: drivers have many options, and scripts set those of any.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tail(&self, dir: &Path) -> Option<Tail> {
+        let keep = self.rotation().map_or(0, |(_, keep)| keep);
+        Some(Tail::oldest(&self.file(dir)?, keep))
+    }
+}
+
+/// Refuses what cannot be logged to, before a container is made.
+///
+/// # Errors
+/// There is no journal; the file cannot be written.
+pub fn check(config: &LogConfig) -> Result<()> {
+    if config.driver == Driver::Journald {
+        let found = std::os::unix::net::UnixDatagram::unbound()
+            .and_then(|socket| socket.connect(super::journal::SOCKET));
+        found.fault(|| {
+            failed("--log-driver journald: connecting to the journal")
+                .hint("without one, --log-driver k8s-file logs to a file")
+        })?;
+    }
+    if let Some(path) = &config.path {
+        if !path.is_absolute() {
+            let text = format!(
+                "--log-opt path={}: the path must be absolute",
+                path.display()
+            );
+            return Err(usage(text).into());
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(path);
+        file.fault(|| failed(format!("opening the log {}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// One line of a log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// As it is written.
+    pub time: &'a str,
+    /// Which output.
+    pub stream: Stream,
+    /// A line ends here.
+    pub full: bool,
+    /// The text, without a line end.
+    pub text: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// Reads a line; `None` if it is none of ours.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
+        let mut parts = line.splitn(4, |b| *b == b' ');
+        let time = std::str::from_utf8(parts.next()?).ok()?;
+        let stream = match parts.next()? {
+            b"stdout" => Stream::Out,
+            b"stderr" => Stream::Err,
+            _ => return None,
+        };
+        let full = match parts.next()? {
+            b"F" => true,
+            b"P" => false,
+            _ => return None,
+        };
+        Some(Entry {
+            time,
+            stream,
+            full,
+            text: parts.next().unwrap_or_default(),
+        })
+    }
+
+    /// When it was written.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.time.parse().unwrap_or_default()
+    }
+}
+
+/// What is wanted of logs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// Go on until the containers have ended.
+    pub follow: bool,
+    /// After this moment.
+    pub since: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
+    /// The last so many lines of each log.
+    pub last: Option<usize>,
+}
+
+impl Wanted {
+    fn has(&self, entry: &Entry<'_>) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        let at = entry.at();
+        self.since.is_none_or(|t| at > t) && self.until.is_none_or(|t| at < t)
+    }
+
+    fn over(&self) -> bool {
+        self.until.is_some_and(|t| Timestamp::now() >= t)
+    }
+}
+
+/// Takes entries; the number is the log's place in the list that was asked for.
+pub type Sink<'a> = dyn FnMut(usize, &Entry<'_>) -> Result<()> + 'a;
+
+/// Gives `sink` the wanted entries of the logs of these containers.
+///
+/// # Errors
+/// A container is not logged, its log cannot be read, or what `sink` says.
+pub fn read(
+    containers: &Containers,
+    records: &[Record],
+    wanted: &Wanted,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    for record in records {
+        if record.log.driver == Driver::None {
+            return Err(failed(
+                "this container is using the 'none' log driver, cannot read logs: this container is not logging output",
+            )
+            .into());
+        }
+    }
+    if let Some(at) = records
+        .iter()
+        .position(|r| r.log.driver == Driver::Journald)
+    {
+        return super::journal::read(&records[at], at, wanted, sink);
+    }
+    let mut logs: Vec<Log> = records.iter().map(|r| Log::open(containers, r)).collect();
+    let dirs: Vec<PathBuf> = logs.iter().flat_map(|l| l.dirs.clone()).collect();
+    let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
+    let watch = wanted.follow.then(|| Watch::dirs(&dirs));
+    // What there is by now, in the order in which it was written.
+    let ended: Vec<bool> = logs.iter().map(|l| l.ended(containers)).collect();
+    first_look(&mut logs, wanted, sink)?;
+    let Some(watch) = watch else {
+        return Ok(());
+    };
+    let mut open: Vec<usize> = (0..logs.len()).filter(|i| !ended[*i]).collect();
+    while !open.is_empty() && !wanted.over() {
+        watch.wait(Duration::from_secs(1));
+        let mut left = Vec::new();
+        for i in open {
+            let ended = logs[i].ended(containers);
+            logs[i].each(wanted, &mut |entry| sink(i, entry))?;
+            if !ended {
+                left.push(i);
+            }
+        }
+        open = left;
+    }
+    Ok(())
+}
+
+/// A log being read.
+#[derive(Debug)]
+struct Log {
+    id: String,
+    tail: Option<Tail>,
+    dirs: Vec<PathBuf>,
+}
+
+impl Log {
+    fn open(containers: &Containers, record: &Record) -> Log {
+        let dir = containers.place(&record.id).dir;
+        let file = record.log.file(&dir);
+        let elsewhere = file.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let elsewhere = elsewhere.filter(|p| *p != dir && p.is_dir());
+        Log {
+            id: record.id.clone(),
+            tail: record.log.tail(&dir),
+            dirs: std::iter::once(dir.clone()).chain(elsewhere).collect(),
+        }
+    }
+
+    /// Nobody writes into it any more.
+    fn ended(&self, containers: &Containers) -> bool {
+        match containers.load(&self.id) {
+            Ok(Some(record)) => !record.state.live(),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn each(
+        &mut self,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(&Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(tail) = &mut self.tail else {
+            return Ok(());
+        };
+        let mut result = Ok(());
+        let mut take = |line: &[u8]| {
+            if let Some(entry) = Entry::parse(line).filter(|e| wanted.has(e)) {
+                result = each(&entry);
+            }
+            result.is_ok()
+        };
+        let read = tail.lines(&mut take);
+        read.with_context(|| format!("reading the log of container {}", self.id))?;
+        result
+    }
+}
+
+/// A line kept for later.
+type Kept = (Timestamp, usize, Vec<u8>);
+
+/// What is there by now: at once where nothing has to be counted or merged.
+fn first_look(logs: &mut [Log], wanted: &Wanted, sink: &mut Sink<'_>) -> Result<()> {
+    if let ([log], None) = (&mut *logs, wanted.last) {
+        return log.each(wanted, &mut |entry| sink(0, entry));
+    }
+    let mut all: Vec<Kept> = Vec::new();
+    for (i, log) in logs.iter_mut().enumerate() {
+        let mut last = Last::new(wanted.last);
+        log.each(wanted, &mut |entry| {
+            last.push(entry);
+            Ok(())
+        })?;
+        all.extend(last.kept.into_iter().map(|line| {
+            let at = Entry::parse(&line).map(|e| e.at()).unwrap_or_default();
+            (at, i, line)
+        }));
+    }
+    // Stable: the order within a log stays.
+    all.sort_by_key(|(at, _, _)| *at);
+    for (_, i, line) in &all {
+        if let Some(entry) = Entry::parse(line) {
+            sink(*i, &entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last lines of a log. Pieces before a line's end belong to it; pieces after the last line's end are a line.
+#[derive(Debug)]
+struct Last {
+    most: Option<usize>,
+    kept: VecDeque<Vec<u8>>,
+    full: usize,
+    open: bool,
+}
+
+impl Last {
+    fn new(most: Option<usize>) -> Last {
+        Last {
+            most,
+            kept: VecDeque::new(),
+            full: 0,
+            open: false,
+        }
+    }
+
+    fn push(&mut self, entry: &Entry<'_>) {
+        let (stream, tag) = match (entry.stream, entry.full) {
+            (Stream::Out, true) => ("stdout", "F"),
+            (Stream::Out, false) => ("stdout", "P"),
+            (Stream::Err, true) => ("stderr", "F"),
+            (Stream::Err, false) => ("stderr", "P"),
+        };
+        let mut line = format!("{} {stream} {tag} ", entry.time).into_bytes();
+        line.extend_from_slice(entry.text);
+        self.kept.push_back(line);
+        self.full += usize::from(entry.full);
+        self.open = !entry.full;
+        while self
+            .most
+            .is_some_and(|most| self.full + usize::from(self.open) > most)
+        {
+            let Some(line) = self.kept.pop_front() else {
+                return;
+            };
+            let full = Entry::parse(&line).is_some_and(|e| e.full);
+            self.full -= usize::from(full);
+            // With `--tail 0` what is open goes, too.
+            self.open &= !self.kept.is_empty();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last(most: usize, lines: &[&str]) -> Vec<String> {
+        let mut last = Last::new(Some(most));
+        for line in lines {
+            let line = format!("2026-01-01T00:00:00Z {line}");
+            last.push(&Entry::parse(line.as_bytes()).unwrap());
+        }
+        let kept = last.kept.iter();
+        kept.map(|l| String::from_utf8_lossy(&l[21..]).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn lines_of_the_file_are_read() {
+        let entry = Entry::parse(b"2026-01-01T00:00:00.5+00:00 stderr P a  b ").unwrap();
+        assert_eq!(entry.stream, Stream::Err);
+        assert!(!entry.full);
+        assert_eq!(entry.text, b"a  b ");
+        assert_eq!(entry.at().subsec_millisecond(), 500);
+        assert_eq!(Entry::parse(b"t stdout F").unwrap().text, b"");
+        for bad in ["", "t", "t stdout", "t stdout X y", "t stdin F x"] {
+            assert_eq!(Entry::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_whole() {
+        let log = [
+            "stdout F a",
+            "stdout P b",
+            "stdout P c",
+            "stdout F d",
+            "stdout P e",
+        ];
+        assert_eq!(last(1, &log), ["stdout P e"]);
+        assert_eq!(
+            last(2, &log),
+            ["stdout P b", "stdout P c", "stdout F d", "stdout P e"]
+        );
+        assert_eq!(last(9, &log).len(), 5);
+        assert_eq!(last(0, &log), [""; 0]);
+    }
+
+    #[test]
+    fn sizes_are_those_of_all_files_or_of_each() {
+        let config = |max_size, max_file| LogConfig {
+            max_size,
+            max_file,
+            ..LogConfig::default()
+        };
+        assert_eq!(config(None, Some(3)).rotation(), None);
+        assert_eq!(config(Some(1000), None).rotation(), Some((500, 1)));
+        assert_eq!(config(Some(1000), Some(3)).rotation(), Some((1000, 2)));
+    }
+}
