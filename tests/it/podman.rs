@@ -1,7 +1,7 @@
 //! What podman does with the same arguments: cases as data, its answers recorded, rless measured by them.
 //!
 //! `tests/it/podman/GROUP.toml` holds cases: a name and steps, each a line of shell with `$ENGINE` for the
-//! program and `$IMAGE`, `$APP` for two images (see `tests/images/build`). `tests/podman/drive` runs the
+//! program, `$IMAGE`, `$APP` for two images (see `tests/images/build`) and `$HERE` for `tests/podman`. `tests/podman/drive` runs the
 //! steps of a case in one shell, in an empty directory. `tests/podman/record` did so with podman 5.4 of
 //! Debian 13, as an ordinary user, and left exit code, stdout and stderr of each step in `GROUP.json`.
 //! Here rless runs them, each case with a store of its own, and the answers are compared:
@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 7] = [
+const GROUPS: [&str; 8] = [
     "run",
     "lifecycle",
     "ps",
@@ -40,6 +40,7 @@ const GROUPS: [&str; 7] = [
     "views",
     "files",
     "volumes",
+    "services",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;
@@ -285,6 +286,8 @@ fn answers(world: &'static World, case: &Case) -> (PathBuf, Vec<Answer>) {
     sandbox.set("ENGINE", engine);
     sandbox.set("IMAGE", "busybox");
     sandbox.set("APP", "app");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/podman");
+    sandbox.set("HERE", &here);
     let dir = sandbox.dir.join("case");
     let home = dir.join("home");
     sandbox.make_dir(&dir);
@@ -292,8 +295,7 @@ fn answers(world: &'static World, case: &Case) -> (PathBuf, Vec<Answer>) {
     for (i, line) in case.steps.iter().enumerate() {
         sandbox.write(&format!("case/{i:02}.step"), line.step().run + "\n");
     }
-    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/podman/drive");
-    let script = std::fs::read_to_string(driver).unwrap();
+    let script = std::fs::read_to_string(here.join("drive")).unwrap();
     let limit = Duration::from_secs(90);
     let driven = sandbox.sh(&script).arg("drive").arg(&dir);
     driven.cwd(&home).within(limit).ok();
@@ -513,6 +515,11 @@ fn views_do_what_podman_does() {
 #[test]
 fn files_do_what_podman_does() {
     replay("files");
+}
+
+#[test]
+fn services_do_what_they_do_with_podman() {
+    replay("services");
 }
 
 #[test]

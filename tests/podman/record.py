@@ -45,7 +45,7 @@ def play(case):
     for i, step in enumerate(steps_of(case)):
         with open(f"{directory}/{i:02}.step", "w") as f:
             f.write(step + "\n")
-    env = {**os.environ, "ENGINE": "podman", "IMAGE": "busybox", "APP": "app"}
+    env = {**os.environ, "ENGINE": "podman", "IMAGE": "busybox", "APP": "app", "HERE": "/bench"}
     try:
         subprocess.run(["sh", "/bench/drive", directory], cwd=home, env=env, stdin=subprocess.DEVNULL,
                        timeout=LIMIT, check=True)
