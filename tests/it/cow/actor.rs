@@ -103,7 +103,12 @@ impl Actor {
             Ok(fd) => Ok(File::from(fd)),
             // Devices cannot be opened on a file system mounted inside a user namespace, wherever they are no
             // devices: the one answer is the kernel's, before it asks the file system.
-            Err(Errno::ENXIO | Errno::EACCES) if is_device(&path) => Err(Errno::ENODEV),
+            Err(e @ (Errno::ENXIO | Errno::EACCES)) => match nix::sys::stat::stat(&path) {
+                Ok(st) if st.st_mode & 0o170_000 == 0o20_000 => Err(Errno::ENODEV),
+                // The server was killed between the two.
+                Err(dead @ (Errno::ENOTCONN | Errno::ECONNABORTED)) => Err(dead),
+                _ => Err(e),
+            },
             Err(e) => Err(e),
         }
     }
@@ -444,8 +449,4 @@ impl Actor {
     pub(crate) fn paths(&self) -> Vec<String> {
         super::tree::paths(&self.root, Some(self.id))
     }
-}
-
-fn is_device(path: &Path) -> bool {
-    nix::sys::stat::stat(path).is_ok_and(|st| st.st_mode & 0o170_000 == 0o20_000)
 }
