@@ -20,6 +20,8 @@ const LOW_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// Type of a record of several parts.
 const TOGETHER: u8 = 13;
+/// Type of a size with content at its edges.
+const EDGES: u8 = 14;
 
 /// Names and values of extended attributes.
 pub(crate) type XattrList<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -92,8 +94,14 @@ pub(crate) enum Record<'a> {
         mode: u32,
         ctime: Time,
     },
-    /// A truncation or extension. Needs no data to be durable before it.
-    Size { ino: u64, size: u64, time: Time },
+    /// A truncation or extension. Needs no data to be durable before it. `edges`: blocks that an end lies in, of
+    /// before or after it, whole.
+    Size {
+        ino: u64,
+        size: u64,
+        time: Time,
+        edges: Vec<Piece<'a>>,
+    },
     /// Content: durable before this record is, or with it (`redo`, ascending).
     Data {
         ino: u64,
@@ -409,11 +417,19 @@ impl<'a> Record<'a> {
                 o.u32(*mode);
                 o.time(*ctime);
             }
-            Record::Size { ino, size, time } => {
-                o.u8(7);
+            Record::Size {
+                ino,
+                size,
+                time,
+                edges,
+            } => {
+                o.u8(if edges.is_empty() { 7 } else { EDGES });
                 o.u64(*ino);
                 o.u64(*size);
                 o.time(*time);
+                if !edges.is_empty() {
+                    o.redo(Some(edges));
+                }
             }
             Record::Data {
                 ino,
@@ -574,10 +590,14 @@ impl<'a> Record<'a> {
                     ctime: i.time()?,
                 }
             }
-            7 => Record::Size {
+            7 | EDGES => Record::Size {
                 ino: i.u64()?,
                 size: i.size(SIZE_MAX)?,
                 time: i.time()?,
+                edges: match kind {
+                    EDGES => i.redo()?.filter(|e| !e.is_empty()).ok_or(Bad::Value)?,
+                    _ => Vec::new(),
+                },
             },
             8 => Record::Data {
                 ino: i.u64()?,

@@ -271,6 +271,74 @@ fn a_file_that_grew_has_zeros_even_if_its_data_file_is_as_it_was() {
 }
 
 #[test]
+fn zeros_of_a_file_that_grew_do_not_undo_what_a_later_server_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 300]);
+    cow.sync().unwrap();
+    size(&cow, ino, 2000);
+    cow.tree.commit(true).unwrap();
+    drop(cow);
+    let cow = open(dir.path());
+    put(&cow, ino, 700, b"c");
+    cow.tree.fsync(ino, true).unwrap();
+    drop(cow);
+    assert_eq!(content(&open(dir.path()), "/f")[700], b'c');
+}
+
+/// A block is as it was at one time, whatever sizes are recorded without the content between them.
+#[test]
+fn a_size_recorded_without_the_content_before_it_tears_no_block() {
+    let whole = |found: &[u8], versions: &[&[u8]]| {
+        let fits = |v: &&[u8]| {
+            let same = v.len().min(found.len());
+            found[..same] == v[..same] && found[same..].iter().all(|b| *b == 0)
+        };
+        assert!(versions.iter().any(fits), "{found:?}");
+    };
+    // Written over the end that the journal knows, then cut, lengthened; cut and lengthened.
+    for sizes in [&[600][..], &[4000], &[600, 700]] {
+        let dir = tempfile::tempdir().unwrap();
+        let cow = open(dir.path());
+        let ino = make(&cow, b"f", &[b'a'; 300]);
+        cow.sync().unwrap();
+        put(&cow, ino, 100, &[b'b'; 900]);
+        sizes.iter().for_each(|n| size(&cow, ino, *n));
+        cow.tree.commit(true).unwrap();
+        let new = content(&cow, "/f");
+        drop(cow);
+        let found = content(&open(dir.path()), "/f");
+        assert_eq!(found.len(), new.len());
+        whole(&found, &[&[b'a'; 300], &new]);
+    }
+    // Lengthened, then written over the old end.
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 300]);
+    cow.sync().unwrap();
+    size(&cow, ino, 2000);
+    put(&cow, ino, 100, &[b'b'; 900]);
+    cow.tree.commit(true).unwrap();
+    let new = content(&cow, "/f");
+    drop(cow);
+    let found = content(&open(dir.path()), "/f");
+    whole(&found, &[&[b'a'; 300], &new]);
+    // Redo of an older time, cut and lengthened.
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 3000]);
+    cow.tree.fsync(ino, false).unwrap();
+    put(&cow, ino, 100, &[b'b'; 900]);
+    size(&cow, ino, 600);
+    size(&cow, ino, 2000);
+    cow.tree.commit(true).unwrap();
+    let new = content(&cow, "/f");
+    drop(cow);
+    let found = content(&open(dir.path()), "/f");
+    whole(&found, &[&[b'a'; 3000], &new]);
+}
+
+#[test]
 fn a_file_made_anew_and_one_that_is_gone_leave_no_redo() {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());

@@ -294,6 +294,7 @@ impl Tree {
         f.logged = f.data_id != 0;
         f.named = f.logged;
         (f.redo, f.redos) = (0, 0);
+        f.known = [snap.size; 2];
         f.seq = self.log(&Record::Data {
             ino: node.ino,
             size: snap.size,
@@ -362,7 +363,7 @@ impl Tree {
             extents: changes(f),
             redo,
         });
-        f.told(seq);
+        f.told(seq, meta.size);
         self.moved_out(f);
         seq
     }

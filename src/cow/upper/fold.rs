@@ -59,7 +59,10 @@ impl Tree {
             let _gate = wr(&self.gate);
             let nodes = self.nodes();
             for node in &nodes {
-                if let Body::File(f) = &mut wr(&node.state).body {
+                let mut state = wr(&node.state);
+                let size = state.meta.size;
+                if let Body::File(f) = &mut state.body {
+                    f.known[1] = size;
                     f.logged |= f.data_id != 0;
                     f.generation += 1;
                 }

@@ -1,6 +1,5 @@
 //! Reading, writing, truncating, punching, seeking.
 
-use super::super::journal::Record;
 use super::super::meta::{BLOCK, Caller, Res, S_ISGID, S_ISUID, SIZE_MAX, Time, rd, wr};
 use super::attr::killed;
 use super::extent::{Piece, not_too_scattered};
@@ -270,11 +269,7 @@ impl Tree {
             f.grown = true;
             self.mark_dirty(node, state);
         }
-        let seq = self.log(&Record::Size {
-            ino: node.ino,
-            size,
-            time,
-        });
+        let seq = self.log_size(node, state, size, time)?;
         self.apply_size(node, state, size, time, seq)
     }
 
@@ -290,6 +285,7 @@ impl Tree {
         let f = file_mut(state)?;
         f.generation += 1;
         f.seq = seq;
+        f.known = [size; 2];
         if size == 0 {
             self.drop_blocks(f);
             f.base_len = 0;
@@ -353,11 +349,7 @@ impl Tree {
         if mode & PUNCH_HOLE == 0 {
             self.preallocate(&node, &mut state, offset, end)?;
             if mode & KEEP_SIZE == 0 && end > size {
-                let seq = self.log(&Record::Size {
-                    ino,
-                    size: end,
-                    time,
-                });
+                let seq = self.log_size(&node, &mut state, end, time)?;
                 state.meta.size = end;
                 let f = file_mut(&mut state)?;
                 f.generation += 1;

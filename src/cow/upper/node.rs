@@ -93,6 +93,8 @@ pub(crate) struct FileBody {
     pub grown: bool,
     /// Number of the last record about size or content.
     pub seq: u64,
+    /// The size by the last record, and by the last image if that came later: it is not the journal's for sure.
+    pub known: [u64; 2],
     /// The last record with redo, while none without came after it; 0 for none.
     pub redo: u64,
     /// How many of those in a row.
@@ -220,7 +222,8 @@ impl FileBody {
     }
 
     /// The record numbered `seq` tells of all that changed.
-    pub(crate) fn told(&mut self, seq: u64) {
+    pub(crate) fn told(&mut self, seq: u64, size: u64) {
+        self.known = [size; 2];
         self.written = Ranges::default();
         self.inflight = Ranges::default();
         self.full = false;
@@ -251,6 +254,7 @@ impl State {
         let body = match meta.kind() {
             S_IFREG => Body::File(Box::new(FileBody {
                 base_len: meta.size,
+                known: [meta.size; 2],
                 live,
                 ..FileBody::default()
             })),

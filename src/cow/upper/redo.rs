@@ -15,6 +15,8 @@
 //!   file grows again (the live tree clears it in the data file, and counts that block as written);
 //! - a file that grows by truncation has zeros behind its old end, whether or not the live tree's
 //!   came to disk;
+//! - a record of a size brings the blocks whole that this cuts, or completes with zeros: what is in the data file
+//!   there, or in redo of before, is of another time, and no block is to be made of two;
 //! - a record that lists all blocks keeps the redo of these only (others were punched);
 //! - a file that got new content from nothing, or whose content moved ([`super::moving`]), has a new data file,
 //!   with another number; data files that no inode refers to in the end are deleted with their redo.
@@ -32,16 +34,17 @@
 //! data file is synced and a record without redo written instead. A fold syncs all content and has
 //! no redo in its image.
 
+use super::super::journal::Record;
 use super::super::journal::record::Piece;
-use super::super::meta::{BLOCK, Res};
+use super::super::meta::{BLOCK, Res, Time};
 use super::super::ranges::Ranges;
 use super::Tree;
 use super::data::{DataDir, Kept as Left};
-use super::node::{Body, Node, State};
+use super::node::{Body, FileBody, Node, State};
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most blocks that a record carries.
 const BLOCKS: u64 = 16;
@@ -81,6 +84,77 @@ impl Tree {
             f.redos += 1;
         }
         Ok(true)
+    }
+}
+
+impl Tree {
+    /// Appends the record of a locked file's new length; it is still to be applied.
+    ///
+    /// # Errors
+    /// What reading the content answers.
+    pub(super) fn log_size(
+        &self,
+        node: &Node,
+        state: &mut State,
+        size: u64,
+        time: Time,
+    ) -> Res<u64> {
+        let old = state.meta.size;
+        let Body::File(f) = &mut state.body else {
+            return Err(Errno::EINVAL);
+        };
+        let edges = self.edges(node, f, old, size)?;
+        let redone = !edges.is_empty();
+        let seq = self.log(&Record::Size {
+            ino: node.ino,
+            size,
+            time,
+            edges,
+        });
+        f.known = [size; 2];
+        if redone {
+            f.redo = seq;
+        }
+        Ok(seq)
+    }
+
+    /// Blocks that a replay of the change of length makes of pieces, if it is not told of them.
+    fn edges(
+        &self,
+        node: &Node,
+        f: &mut FileBody,
+        old: u64,
+        size: u64,
+    ) -> Res<Vec<Piece<'static>>> {
+        let recorded = f.logged || !f.left.is_empty();
+        if size == 0 || !recorded || self.store.is_none() {
+            return Ok(Vec::new());
+        }
+        // It grows from an end that the journal knows; or redo that is there is cut, and later grows.
+        let [known, folded] = f.known;
+        let mut ends = [known, folded, old, u64::MAX].map(|end| Some(end).filter(|e| *e < size));
+        if f.redo != 0 {
+            ends[3] = Some(size);
+        }
+        let blocks: BTreeSet<u64> = ends
+            .into_iter()
+            .flatten()
+            .filter(|end| !end.is_multiple_of(BLOCK))
+            .map(|end| end / BLOCK)
+            .collect();
+        let place = match f.data_id {
+            0 => None,
+            _ => Some(self.data_file(node, f, 0)?),
+        };
+        let mut edges = Vec::new();
+        for block in blocks {
+            let mut bytes = vec![0; BLOCK as usize];
+            let there = old.min(size).saturating_sub(block * BLOCK).min(BLOCK);
+            let part = &mut bytes[..there as usize];
+            self.gather(node.ino, f, place.as_ref(), part, block * BLOCK)?;
+            edges.push((block * BLOCK, bytes.into()));
+        }
+        Ok(edges)
     }
 }
 

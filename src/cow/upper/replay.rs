@@ -18,15 +18,25 @@ impl Tree {
     pub(super) fn replay(&self, seq: u64, record: Record<'_>, redo: &mut Collected) -> Res<()> {
         match record {
             Record::Data { .. } => self.replay_data(seq, &record, redo),
-            Record::Size { ino, size, time } => {
+            Record::Size {
+                ino,
+                size,
+                time,
+                edges,
+            } => {
                 let node = self.replayed(ino, S_IFREG)?;
                 let mut state = wr(&node.state);
-                if let Body::File(f) = &state.body {
-                    let old = state.meta.size;
+                let old = state.meta.size;
+                if let Body::File(f) = &mut state.body {
+                    if f.data_id != 0 && !edges.is_empty() {
+                        redo.add(f.data_id, false, &edges);
+                        f.redo = seq;
+                    }
                     if size <= old {
                         redo.cut(f.data_id, size);
                     } else if !old.is_multiple_of(BLOCK) && f.valid.contains(old / BLOCK) {
                         redo.grown(f.data_id, old);
+                        f.redo = seq;
                     }
                 }
                 self.apply_size(&node, &mut state, size, time, 0)
@@ -316,6 +326,7 @@ fn restore(f: &mut FileBody, x: &Extents, size: u64) -> Res<()> {
     }
     f.data_id = x.data_id;
     f.base_len = x.base_len;
+    f.known = [size; 2];
     f.live = false;
     for (s, e) in &x.blocks {
         f.valid.insert(*s, *e);

@@ -77,6 +77,13 @@ fn samples() -> Vec<Record<'static>> {
             ino: 9,
             size: 77,
             time: t(8),
+            edges: Vec::new(),
+        },
+        Record::Size {
+            ino: 9,
+            size: 5000,
+            time: t(8),
+            edges: vec![(0, vec![7; 4096].into()), (4096, b"x"[..].into())],
         },
         Record::Data {
             ino: 9,
