@@ -48,9 +48,11 @@ fn time(sec: i64, nsec: i64) -> String {
     }
 }
 
-/// When what a path leads to was modified.
+/// When the directory that a path leads to was modified. A file's time follows what was written through a mapping only
+/// when that is written back (see `rless::cow::LIMITS`).
 pub(crate) fn modified(path: &Path) -> String {
     match nix::sys::stat::stat(path) {
+        Ok(st) if kind(&st) != nix::libc::S_IFDIR => "no directory".into(),
         Ok(st) => time(st.st_mtime, st.st_mtime_nsec),
         Err(e) => format!("{e:?}"),
     }
