@@ -61,6 +61,9 @@ _rless() {
             rless__subcmd__volume,create)
                 cmd="rless__subcmd__volume__subcmd__create"
                 ;;
+            rless__subcmd__volume,exists)
+                cmd="rless__subcmd__volume__subcmd__exists"
+                ;;
             rless__subcmd__volume,inspect)
                 cmd="rless__subcmd__volume__subcmd__inspect"
                 ;;
@@ -69,6 +72,9 @@ _rless() {
                 ;;
             rless__subcmd__volume,ls)
                 cmd="rless__subcmd__volume__subcmd__ls"
+                ;;
+            rless__subcmd__volume,prune)
+                cmd="rless__subcmd__volume__subcmd__prune"
                 ;;
             rless__subcmd__volume,remove)
                 cmd="rless__subcmd__volume__subcmd__rm"
@@ -707,7 +713,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__volume)
-            opts="-h --help create ls list inspect rm remove"
+            opts="-h --help create ls list inspect rm remove prune exists"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -721,12 +727,20 @@ _rless() {
             return 0
             ;;
         rless__subcmd__volume__subcmd__create)
-            opts="-l -h --label --help"
+            opts="-d -l -h --driver --ignore --label --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --driver)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --label)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -742,8 +756,22 @@ _rless() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rless__subcmd__volume__subcmd__exists)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rless__subcmd__volume__subcmd__inspect)
-            opts="-f -h --format --help"
+            opts="-a -f -h --all --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -765,12 +793,20 @@ _rless() {
             return 0
             ;;
         rless__subcmd__volume__subcmd__ls)
-            opts="-q -n -h --quiet --noheading --format --help"
+            opts="-f -q -n -h --filter --quiet --noheading --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -782,13 +818,39 @@ _rless() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        rless__subcmd__volume__subcmd__rm)
-            opts="-a -f -h --all --force --help"
+        rless__subcmd__volume__subcmd__prune)
+            opts="-a -f -h --all --force --filter --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__volume__subcmd__rm)
+            opts="-a -f -t -h --all --force --time --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

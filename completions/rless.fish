@@ -170,31 +170,45 @@ complete -c rless -n "__fish_rless_using_subcommand stop" -s a -l all -d 'Stop a
 complete -c rless -n "__fish_rless_using_subcommand stop" -s i -l ignore -d 'No such container is no error'
 complete -c rless -n "__fish_rless_using_subcommand stop" -s l -l latest -d 'Stop the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand stop" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "create" -d 'Make a volume and print its name'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "ls" -d 'List volumes'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "list" -d 'List volumes'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "inspect" -d 'Show volumes as JSON'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "rm" -d 'Remove volumes'
-complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove" -f -a "remove" -d 'Remove volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "create" -d 'Make a volume and print its name'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "ls" -d 'List volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "list" -d 'List volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "inspect" -d 'Show volumes as JSON'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "rm" -d 'Remove volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "remove" -d 'Remove volumes'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "prune" -d 'Remove the volumes that no container uses'
+complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "exists" -d 'End with 0 where there is such a volume, else with 1'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s d -l driver -d 'What makes it: local' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -l ignore -d 'One that is there already is no error'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show those that pass: anonymous=, dangling=, driver=, label=, label!=, name=, since=, until=' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s n -l noheading -d 'Do not print headings'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show those that pass: anonymous=, dangling=, driver=, label=, label!=, name=, since=, until=' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print names only'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s n -l noheading -d 'Do not print headings'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s f -l format -d 'Render a Go template instead' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s a -l all -d 'Show all volumes'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s t -l time -d 'Seconds to wait for a container to stop before it is killed; -1: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all volumes'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove the containers that use a volume, too; no such volume is no error'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s t -l time -d 'Seconds to wait for a container to stop before it is killed; -1: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all volumes'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s f -l force -d 'Remove the containers that use a volume, too; no such volume is no error'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -l filter -d 'Remove those that pass: anonymous=, label=, label!=, since=, until=' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -s a -l all -d 'As without it: those with a name, too'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -s f -l force -d 'Do not ask'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand events" -s f -l filter -d 'Show some only: container=, event=, image=, label=, network=, type=, volume=' -r
 complete -c rless -n "__fish_rless_using_subcommand events" -l format -d 'Print JSON (`json`) or a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand events" -l since -d 'Show those after a time, or after a duration ago' -r

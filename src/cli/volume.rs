@@ -1,17 +1,19 @@
 //! `rless volume`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::format::{self, Listing, Row};
-use super::{each, object_exit_code};
+use super::stop::seconds;
+use super::{complain, each};
 use crate::container::record::Containers;
 use crate::container::remove::{How, remove_if_there};
+use crate::container::volume_filter::VolumeFilters;
 use crate::container::volumes::{self, Volume};
-use crate::error::{Fault, Kind, Result, usage};
+use crate::error::{Fault, Kind, Result, kind, usage};
 use crate::store::Store;
 
 /// Manage volumes.
@@ -24,71 +26,127 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a volume and print its name
-    Create {
-        /// Set a label
-        #[arg(short, long, value_name = "KEY=VALUE")]
-        label: Vec<String>,
-        /// Its name; a random one if left out
-        name: Option<String>,
-    },
-    /// List volumes
+    Create(Create),
     #[command(visible_alias = "list")]
-    Ls {
-        /// Print names only
-        #[arg(short, long)]
-        quiet: bool,
-        /// Do not print headings
-        #[arg(short, long)]
-        noheading: bool,
-        /// Print JSON (`json`), a Go template, or `table` and a template
-        #[arg(long, value_name = "FORMAT")]
-        format: Option<String>,
-    },
-    /// Show volumes as JSON
-    Inspect {
-        /// Render a Go template instead
-        #[arg(short, long, value_name = "FORMAT")]
-        format: Option<String>,
-        /// Names
-        #[arg(required = true, value_name = "VOLUME")]
-        names: Vec<String>,
-    },
-    /// Remove volumes
+    Ls(Ls),
+    Inspect(Inspect),
     #[command(visible_alias = "remove")]
-    Rm {
-        /// Remove all volumes
-        #[arg(short, long)]
-        all: bool,
-        /// Remove the containers that use a volume, too; no such volume is no error
-        #[arg(short, long)]
-        force: bool,
-        /// Names
+    Rm(Rm),
+    Prune(Prune),
+    /// End with 0 where there is such a volume, else with 1
+    Exists {
+        /// Its name
         #[arg(value_name = "VOLUME")]
-        names: Vec<String>,
+        name: String,
     },
+}
+
+/// Make a volume and print its name
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// What makes it: local
+    #[arg(short, long, value_name = "DRIVER", default_value = "local")]
+    driver: String,
+    /// One that is there already is no error
+    #[arg(long)]
+    ignore: bool,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Its name; a random one if left out
+    name: Option<String>,
+}
+
+/// List volumes
+#[derive(Debug, clap::Args)]
+struct Ls {
+    /// Show those that pass: anonymous=, dangling=, driver=, label=, label!=, name=, since=, until=
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not print headings
+    #[arg(short, long)]
+    noheading: bool,
+    /// Print JSON (`json`), a Go template, or `table` and a template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Show volumes as JSON
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// Show all volumes
+    #[arg(short, long)]
+    all: bool,
+    /// Render a Go template instead
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Names, or beginnings of names
+    #[arg(value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+/// Remove volumes
+#[derive(Debug, clap::Args)]
+struct Rm {
+    /// Remove all volumes
+    #[arg(short, long)]
+    all: bool,
+    /// Remove the containers that use a volume, too; no such volume is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds to wait for a container to stop before it is killed; -1: for ever
+    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    time: Option<i64>,
+    /// Names, or beginnings of names
+    #[arg(value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+/// Remove the volumes that no container uses
+#[derive(Debug, clap::Args)]
+struct Prune {
+    /// As without it: those with a name, too
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove those that pass: anonymous=, label=, label!=, since=, until=
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let store = Store::open()?;
     volumes::sweep(&store.volumes_dir());
     match &args.command {
-        Command::Create { label, name } => create(&store, label, name.as_deref()),
-        Command::Ls {
-            quiet,
-            noheading,
-            format,
-        } => list(&store, *quiet, !*noheading, format.as_deref()),
-        Command::Inspect { format, names } => inspect(&store, format.as_deref(), names),
-        Command::Rm { all, force, names } => rm(&store, *all, *force, names),
+        Command::Create(args) => create(&store, args),
+        Command::Ls(args) => list(&store, args),
+        Command::Inspect(args) => inspect(&store, args),
+        Command::Rm(args) => rm(&store, args),
+        Command::Prune(args) => prune(&store, args),
+        Command::Exists { name } => match volumes::find(&store.volumes_dir(), name) {
+            Err(e) if kind(&e) == Kind::NoSuchObject => Ok(1),
+            found => found.map(|_| 0),
+        },
     }
 }
 
-fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
+fn create(store: &Store, args: &Create) -> Result<u8> {
     let root = store.volumes_dir();
-    let pairs = labels.iter().map(|l| l.split_once('=').unwrap_or((l, "")));
+    if args.driver != "local" {
+        let text = format!("no volume plugin with name {} available", args.driver);
+        return Err(usage(text).hint("the driver is local").into());
+    }
+    let pairs = args
+        .label
+        .iter()
+        .map(|l| l.split_once('=').unwrap_or((l, "")));
     let labels: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let Some(name) = name else {
+    let Some(name) = &args.name else {
         let mut volume = volumes::anonymous(None)?;
         volume.labels = labels;
         volumes::ensure(&root, &volume)?;
@@ -96,13 +154,13 @@ fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
         return Ok(0);
     };
     let volume = Volume {
-        name: name.to_owned(),
+        name: name.clone(),
         created: Timestamp::now().to_string(),
         anonymous: false,
         container: None,
         labels,
     };
-    if !volumes::ensure(&root, &volume)? {
+    if !volumes::ensure(&root, &volume)? && !args.ignore {
         let text = format!("volume with name {name} already exists: volume already exists");
         return Err(Fault::new(Kind::Conflict, text).into());
     }
@@ -110,8 +168,18 @@ fn create(store: &Store, labels: &[String], name: Option<&str>) -> Result<u8> {
     Ok(0)
 }
 
+const FIELDS: [&str; 7] = [
+    "Driver",
+    "Mountpoint",
+    "CreatedAt",
+    "Labels",
+    "Scope",
+    "Options",
+    "Anonymous",
+];
+
 fn row(store: &Store, volume: &Volume) -> Row {
-    json!({
+    let fields = json!({
         "Name": volume.name,
         "Driver": "local",
         "Mountpoint": volumes::data(&store.volumes_dir(), &volume.name),
@@ -120,96 +188,142 @@ fn row(store: &Store, volume: &Volume) -> Row {
         "Scope": "local",
         "Options": {},
         "Anonymous": volume.anonymous,
-    })
-    .into()
+    });
+    // podman's JSON says so of anonymous ones only.
+    let mut json = fields.clone();
+    if let Some(object) = json.as_object_mut().filter(|_| !volume.anonymous) {
+        object.remove("Anonymous");
+    }
+    Row { fields, json }
 }
 
-fn list(store: &Store, quiet: bool, heading: bool, format: Option<&str>) -> Result<u8> {
-    let all = volumes::list(&store.volumes_dir())?;
-    if quiet && format.is_none() {
-        format::print(
-            &all.iter()
-                .map(|v| v.name.clone() + "\n")
-                .collect::<String>(),
-        )?;
+fn list(store: &Store, args: &Ls) -> Result<u8> {
+    let filters = VolumeFilters::parse(&args.filter, false)?;
+    let mut all = volumes::list(&store.volumes_dir())?;
+    filters.keep(&mut all, &used(store)?)?;
+    let format = args.format.as_deref();
+    if args.quiet && format.is_none() {
+        let names = all.iter().map(|v| v.name.clone() + "\n");
+        format::print(&names.collect::<String>())?;
         return Ok(0);
+    }
+    if all.is_empty() && format.is_none() {
+        return Ok(0); // not even headings, as podman
     }
     let rows: Vec<Row> = all.iter().map(|v| row(store, v)).collect();
     let listing = Listing {
         table: "{{.Driver}}\t{{.Name}}",
         headings: &[("Name", "VOLUME NAME")],
-        fields: &[
-            "Driver",
-            "Mountpoint",
-            "CreatedAt",
-            "Labels",
-            "Scope",
-            "Options",
-            "Anonymous",
-        ],
-        heading,
+        fields: &FIELDS,
+        heading: !args.noheading,
         fit: false,
     };
     format::print(&listing.render(&rows, format)?)?;
     Ok(0)
 }
 
-fn inspect(store: &Store, format: Option<&str>, names: &[String]) -> Result<u8> {
+/// The names of the volumes that containers use, running or not.
+fn used(store: &Store) -> Result<BTreeSet<String>> {
+    let containers = Containers::of(store).list()?;
+    Ok(containers.into_iter().flat_map(|c| c.volumes).collect())
+}
+
+fn inspect(store: &Store, args: &Inspect) -> Result<u8> {
+    let root = store.volumes_dir();
+    if args.all != args.names.is_empty() {
+        return Err(usage("provide one or more volume names or use --all").into());
+    }
     let mut rows = Vec::new();
-    let code = each(names.iter().map(String::as_str), |name| {
-        rows.push(row(store, &volumes::find(&store.volumes_dir(), name)?));
-        Ok(())
-    });
+    let mut code = 0;
+    if args.all {
+        rows = volumes::list(&root)?
+            .iter()
+            .map(|v| row(store, v))
+            .collect();
+    }
+    for name in &args.names {
+        match volumes::lookup(&root, name) {
+            Ok(volume) => rows.push(row(store, &volume)),
+            Err(e) => {
+                complain(&e);
+                code = 125; // podman's here, where `rm` ends with 1
+            }
+        }
+    }
     let listing = Listing {
         table: "",
-        headings: &[],
-        fields: &[
-            "Name",
-            "Driver",
-            "Mountpoint",
-            "CreatedAt",
-            "Labels",
-            "Scope",
-            "Options",
-            "Anonymous",
-        ],
+        headings: &[("Name", "")],
+        fields: &FIELDS,
         heading: false,
         fit: false,
     };
-    format::print(&listing.render(&rows, Some(format.unwrap_or("json")))?)?;
+    let format = args.format.as_deref().unwrap_or("json");
+    format::print(&listing.render(&rows, Some(format))?)?;
     Ok(code)
 }
 
-fn rm(store: &Store, all: bool, force: bool, names: &[String]) -> Result<u8> {
+fn rm(store: &Store, args: &Rm) -> Result<u8> {
     let root = store.volumes_dir();
-    let mut names = names.to_vec();
-    if all {
+    let mut names = args.names.clone();
+    if args.all {
         names = volumes::list(&root)?.into_iter().map(|v| v.name).collect();
     } else if names.is_empty() {
-        return Err(usage("volume rm needs the name of a volume")
-            .hint("or --all")
-            .into());
+        return Err(usage("choose either one or more volumes or all").into());
     }
     // Clears what dead supervisors left.
     Containers::of(store).list()?;
     Ok(each(names.iter().map(String::as_str), |name| {
-        match volumes::find(&root, name) {
-            Err(e) if force && object_exit_code(crate::error::kind(&e)) == 1 => return Ok(()),
+        let volume = match volumes::lookup(&root, name) {
+            Err(e) if args.force && kind(&e) == Kind::NoSuchObject => return Ok(()),
             found => found?,
         };
-        remove(store, name, force)?;
+        remove(store, &volume.name, args.force, seconds(args.time))?;
+        format::print(&format!("{}\n", volume.name))
+    }))
+}
+
+fn prune(store: &Store, args: &Prune) -> Result<u8> {
+    let filters = VolumeFilters::parse(&args.filter, true)?;
+    let used = used(store)?;
+    let mut unused = volumes::list(&store.volumes_dir())?;
+    filters.keep(&mut unused, &used)?;
+    unused.retain(|v| !used.contains(&v.name));
+    if !args.force {
+        if unused.is_empty() {
+            format::print("No dangling volumes found\n")?;
+            return Ok(0);
+        }
+        let names: String = unused.iter().map(|v| v.name.clone() + "\n").collect();
+        format::print(&format!(
+            "WARNING! This will remove all volumes not used by at least one container. \
+             The following volumes will be removed:\n{names}\
+             Are you sure you want to continue? [y/N] "
+        ))?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !answer.to_lowercase().starts_with('y') {
+            return Ok(0);
+        }
+    }
+    let unused = unused.iter().map(|v| v.name.as_str());
+    Ok(each(unused, |name| {
+        match remove(store, name, false, None) {
+            // A container that came in between keeps it.
+            Err(e) if kind(&e) == Kind::Conflict => return Ok(()),
+            gone => gone?,
+        }
         format::print(&format!("{name}\n"))
     }))
 }
 
 /// Removes a volume; with `force` the containers that use it first.
-fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
+fn remove(store: &Store, name: &str, force: bool, seconds: Option<u64>) -> Result<()> {
     let root = store.volumes_dir();
     let containers = Containers::of(store);
     let how = How {
         force: true,
         volumes: false,
-        timeout: None,
+        timeout: seconds,
     };
     let mut rounds = 0;
     loop {

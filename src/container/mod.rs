@@ -28,5 +28,6 @@ mod swept;
 pub mod tail;
 pub mod terminal;
 pub mod user;
+pub mod volume_filter;
 pub mod volumes;
 pub mod when;

@@ -36,7 +36,7 @@ use super::events::{self, Action, Event};
 use super::names;
 use super::record::unless_gone;
 use super::swept::{self, Making};
-use crate::error::{Fault, Kind, Result, failed};
+use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::runtime::idmap::{self, Userns};
 use crate::store::files::{self, Lock};
 
@@ -231,14 +231,40 @@ pub fn find(root: &Path, name: &str) -> Result<Volume> {
     }))
 }
 
-/// Every volume, by name.
+/// The volume of this name, or the only one whose name begins so.
+///
+/// # Errors
+/// Kind `NoSuchObject`, or more than one begins so.
+pub fn lookup(root: &Path, text: &str) -> Result<Volume> {
+    let exact = find(root, text);
+    if text.is_empty() || root.join(text).is_dir() {
+        return exact;
+    }
+    let mut names = names(root)?;
+    names.retain(|name| name.starts_with(text));
+    match names.as_slice() {
+        [] => exact,
+        [one] => find(root, one),
+        _ => Err(usage(format!("more than one result for volume name {text:?}")).into()),
+    }
+}
+
+impl Volume {
+    /// When it was made; long ago where that is not known.
+    #[must_use]
+    pub fn made(&self) -> Timestamp {
+        self.created.parse().unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// Every volume, in the order in which they were made.
 ///
 /// # Errors
 /// The directory cannot be read.
 pub fn list(root: &Path) -> Result<Vec<Volume>> {
     let names = names(root)?;
     let mut all: Vec<Volume> = names.iter().filter_map(|n| find(root, n).ok()).collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all.sort_by(|a, b| (a.made(), &a.name).cmp(&(b.made(), &b.name)));
     Ok(all)
 }
 
