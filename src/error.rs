@@ -24,6 +24,8 @@ pub enum Kind {
     NoSuchObject,
     /// An object of that name exists or is in use: exit 125; `2` for `rm`/`rmi` of objects in use.
     Conflict,
+    /// No process can be run in the container (it does not run, it has no such user): exit 255.
+    NoSession,
     /// The container's command exists but cannot be executed: exit 126.
     NotExecutable,
     /// The container's command was not found: exit 127.
@@ -37,6 +39,7 @@ impl Kind {
         match self {
             Kind::NotExecutable => 126,
             Kind::CommandNotFound => 127,
+            Kind::NoSession => 255,
             Kind::Failed | Kind::Usage | Kind::NoSuchObject | Kind::Conflict => 125,
         }
     }

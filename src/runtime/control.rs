@@ -1,6 +1,6 @@
 //! The control socket between the supervisor and init: one SOCK_SEQPACKET pair.
 //!
-//! A message is a tag byte, at most one descriptor, and for [`Tag::Failed`] the exit code of the
+//! A message is a tag byte, at most one descriptor, and a text: for [`Tag::Failed`] the exit code of the
 //! failure and its report. The end of file means: for the supervisor, that init has executed the command (its
 //! end is close-on-exec) or died; for init, that the supervisor is gone.
 
@@ -28,18 +28,21 @@ pub(super) enum Tag {
     Listener,
     /// Init: set up, waiting for the release.
     Ready,
+    /// The process that joined: here is its child inside (a pidfd; the text is its PID).
+    Child,
     /// Init: a step failed.
     Failed,
 }
 
 impl Tag {
-    const ALL: [(Tag, u8); 7] = [
+    const ALL: [(Tag, u8); 8] = [
         (Tag::Begin, b'B'),
         (Tag::Release, b'G'),
         (Tag::Fuse, b'F'),
         (Tag::Pty, b'P'),
         (Tag::Listener, b'L'),
         (Tag::Ready, b'R'),
+        (Tag::Child, b'C'),
         (Tag::Failed, b'E'),
     ];
 
@@ -54,6 +57,16 @@ impl Tag {
 /// Sends a message without text.
 pub(super) fn send(socket: impl AsFd, tag: Tag, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
     send_message(socket, &[tag.byte()], fd)
+}
+
+/// Sends a message with a text.
+pub(super) fn send_text(
+    socket: impl AsFd,
+    tag: Tag,
+    fd: Option<BorrowedFd<'_>>,
+    text: &[u8],
+) -> io::Result<()> {
+    send_message(socket, &[&[tag.byte()], text].concat(), fd)
 }
 
 /// Sends why init could not go on.
@@ -73,6 +86,8 @@ pub(super) struct Message {
     pub tag: Tag,
     /// The descriptor that came with it.
     pub fd: Option<OwnedFd>,
+    /// What stands behind the tag.
+    pub text: Vec<u8>,
 }
 
 /// Receives a message; `None` at the end of file.
@@ -92,7 +107,11 @@ pub(super) fn receive(socket: impl AsFd) -> Result<Option<Message>> {
         .map(|(tag, _)| *tag);
     match tag {
         Some(Tag::Failed) => Err(decode_failure(&bytes[1..]).into()),
-        Some(tag) => Ok(Some(Message { tag, fd })),
+        Some(tag) => Ok(Some(Message {
+            tag,
+            fd,
+            text: bytes[1..].to_vec(),
+        })),
         None => Err(failed("reading init's control socket: not a message of ours").into()),
     }
 }
@@ -100,7 +119,7 @@ pub(super) fn receive(socket: impl AsFd) -> Result<Option<Message>> {
 /// The inverse of [`send_failure`].
 fn decode_failure(bytes: &[u8]) -> Fault {
     let (code, text) = bytes.split_first().unwrap_or((&125, b"init failed"));
-    let kind = [Kind::NotExecutable, Kind::CommandNotFound]
+    let kind = [Kind::NotExecutable, Kind::CommandNotFound, Kind::NoSession]
         .into_iter()
         .find(|kind| kind.exit_code() == *code)
         .unwrap_or(Kind::Failed);

@@ -204,12 +204,30 @@ impl Credentials {
         Ok(())
     }
 
+    /// The ids as the emulation of ids begins with them; see [`decode_ids`].
+    pub(super) fn encode_ids(&self, groups: &[u32]) -> Vec<u8> {
+        let all = [self.uid, self.gid]
+            .into_iter()
+            .chain(groups.iter().copied());
+        all.flat_map(u32::to_ne_bytes).collect()
+    }
+
     /// The final capabilities.
     ///
     /// # Errors
     /// Those of capset(2).
     pub(super) fn seal(&self) -> Result<()> {
         caps::set(self.last).context("setting the capabilities")
+    }
+}
+
+/// The inverse of [`Credentials::encode_ids`]: uid, gid, supplementary groups.
+pub(super) fn decode_ids(bytes: &[u8]) -> Option<(u32, u32, Vec<u32>)> {
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    let ids: Vec<u32> = chunks.iter().map(|c| u32::from_ne_bytes(*c)).collect();
+    match ids.as_slice() {
+        [uid, gid, groups @ ..] if rest.is_empty() => Some((*uid, *gid, groups.to_vec())),
+        _ => None,
     }
 }
 

@@ -19,6 +19,8 @@ mod exec;
 pub mod fakeid;
 pub mod idmap;
 mod init;
+mod join;
+mod launch;
 mod namespaces;
 mod process;
 pub mod pty;
@@ -39,9 +41,10 @@ use oci_spec::runtime::Spec;
 use crate::error::{Fault, Result, failed};
 use crate::sys::file::message_pair;
 use crate::sys::process::{Cloned, clone3, pidfd_send_signal};
-use control::Tag;
+use control::{Message, Tag};
 pub use credentials::default_capabilities;
 use idmap::Mapping;
+pub use join::{Accounts, Join, Settle, join};
 
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub struct Init {
     control: OwnedFd,
     maps: Option<idmap::Pending>,
     /// Descriptors that came before they were asked for.
-    early: Vec<(Tag, Option<OwnedFd>)>,
+    early: Vec<Message>,
     /// The command has been executed, or init is gone.
     ended: bool,
 }
@@ -225,6 +228,26 @@ impl Init {
         self.descriptor(Tag::Listener, "the seccomp listener")
     }
 
+    /// The seccomp listener of a process that [`join`]ed, and as whom the emulation of ids starts for it.
+    ///
+    /// # Errors
+    /// As [`Init::recv_fuse`].
+    pub fn recv_joined_listener(&mut self) -> Result<(OwnedFd, fakeid::Start)> {
+        let what = "the seccomp listener";
+        let message = self.expect(Tag::Listener, what)?;
+        let start =
+            credentials::decode_ids(&message.text).map(|(uid, gid, groups)| fakeid::Start {
+                init: self.pid,
+                uid,
+                gid,
+                groups,
+            });
+        match (message.fd, start) {
+            (Some(fd), Some(start)) => Ok((fd, start)),
+            _ => Err(early_end(what).into()),
+        }
+    }
+
     /// Waits until init is set up and waits for [`Init::release`] (`wait_release` only).
     ///
     /// # Errors
@@ -275,7 +298,7 @@ impl Init {
         }
         match control::receive(&self.control) {
             Ok(Some(message)) => {
-                self.early.push((message.tag, message.fd));
+                self.early.push(message);
                 Ok(true)
             }
             Ok(None) => {
@@ -290,10 +313,10 @@ impl Init {
     }
 
     /// Waits for a message of this kind; others are kept.
-    fn expect(&mut self, tag: Tag, what: &str) -> Result<Option<OwnedFd>> {
+    fn expect(&mut self, tag: Tag, what: &str) -> Result<Message> {
         loop {
-            if let Some(at) = self.early.iter().position(|(t, _)| *t == tag) {
-                return Ok(self.early.remove(at).1);
+            if let Some(at) = self.early.iter().position(|m| m.tag == tag) {
+                return Ok(self.early.remove(at));
             }
             if !self.receive()? {
                 return Err(early_end(what).into());
@@ -303,6 +326,7 @@ impl Init {
 
     fn descriptor(&mut self, tag: Tag, what: &str) -> Result<OwnedFd> {
         self.expect(tag, what)?
+            .fd
             .ok_or_else(|| early_end(what).into())
     }
 }

@@ -56,6 +56,16 @@ impl Namespaces {
         Ok(decided)
     }
 
+    /// The namespaces that a process joins which is to be in the container of `spec`: those that are not the host's.
+    pub(super) fn of_container(spec: &Spec) -> CloneFlags {
+        let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        let listed = listed.into_iter().flatten().map(|n| flag(n.typ()));
+        listed.fold(
+            CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+            |all, f| all | f,
+        )
+    }
+
     /// Flags for clone3.
     pub(super) fn clone_flags(&self) -> u64 {
         self.clone.bits() as u64

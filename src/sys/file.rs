@@ -90,6 +90,15 @@ fn rights(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
         .collect()
 }
 
+/// A descriptor that the caller of this program passed on: one that is open and not close-on-exec.
+#[must_use]
+pub fn standing(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD only reads a flag of a descriptor number.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // SAFETY: it is open; this program closes no descriptor that it has not opened (those are all close-on-exec).
+    (flags >= 0 && flags & libc::FD_CLOEXEC == 0).then(|| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// A close-on-exec copy of `fd` whose number is at least `lowest`.
 ///
 /// # Errors

@@ -40,16 +40,51 @@ pub fn threads() -> io::Result<u64> {
 /// `EBUSY` if this process has other threads: the child would inherit their locks (malloc's
 /// among them) with nobody to release them. Else those of clone3(2).
 pub fn clone3(namespaces: u64) -> io::Result<Cloned> {
-    if threads()? != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    single_threaded()?.clone3(namespaces)
+}
+
+/// Proof that this process has one thread. Valid as long as nobody starts another: for code between two clones.
+#[derive(Debug)]
+pub struct SingleThread(());
+
+/// Looks whether this process has one thread only.
+///
+/// # Errors
+/// `EBUSY`: it has more; /proc is not mounted.
+pub fn single_threaded() -> io::Result<SingleThread> {
+    match threads()? {
+        1 => Ok(SingleThread(())),
+        _ => Err(io::Error::from_raw_os_error(libc::EBUSY)),
     }
+}
+
+impl SingleThread {
+    /// As [`clone3`]; the new process becomes a child of our own parent (CLONE_PARENT). It works where /proc does not
+    /// show this process any more.
+    ///
+    /// # Errors
+    /// Those of clone3(2).
+    pub fn clone_sibling(&self) -> io::Result<Cloned> {
+        self.clone3(libc::CLONE_PARENT as u64)
+    }
+
+    fn clone3(&self, flags: u64) -> io::Result<Cloned> {
+        clone_alone(flags)
+    }
+}
+
+/// clone3(2) for a process that is known to have one thread.
+fn clone_alone(flags: u64) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is valid ("not given").
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | libc::CLONE_PIDFD as u64;
+    args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    // SAFETY: without CLONE_VM and a stack this is fork; no other thread exists (checked above), so the child's copy
+    // A sibling's is ours, which clone3 wants left out.
+    if flags & libc::CLONE_PARENT as u64 == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    // SAFETY: without CLONE_VM and a stack this is fork; no other thread exists (`SingleThread`), so the child's copy
     // of every lock is in a consistent state. `args` and `pidfd` outlive the call.
     let r = unsafe {
         libc::syscall(

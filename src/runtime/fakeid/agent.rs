@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -131,14 +131,44 @@ impl Agent {
     /// # Errors
     /// The agent is gone.
     pub fn serve(&self, listener: &OwnedFd, start: &Start) -> Result<()> {
-        let mut ids = vec![start.init.as_raw().cast_unsigned(), start.uid, start.gid];
-        ids.extend_from_slice(&start.groups);
-        let bytes: Vec<u8> = ids.iter().flat_map(|n| n.to_ne_bytes()).collect();
-        file::send_message(&self.socket, &bytes, Some(listener.as_fd()))
-            .context("handing the seccomp listener to the id agent")?;
-        Ok(())
+        serve_too(&self.socket, listener, start)
+    }
+
+    /// The agent's socket, for a process that calls [`serve_too`].
+    #[must_use]
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
+
+/// Hands the agent behind `socket` a further listener: that of a process that has joined the container.
+///
+/// # Errors
+/// The agent is gone.
+pub fn serve_too(socket: impl AsFd, listener: &OwnedFd, start: &Start) -> Result<()> {
+    let mut ids = vec![start.init.as_raw().cast_unsigned(), start.uid, start.gid];
+    ids.extend_from_slice(&start.groups);
+    let bytes: Vec<u8> = ids.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    file::send_message(socket, &bytes, Some(listener.as_fd()))
+        .context("handing the seccomp listener to the id agent")?;
+    Ok(())
+}
+
+/// The inverse: PID and credentials.
+fn starts_as(message: &[u8]) -> Option<(Tid, Creds)> {
+    let numbers: Vec<u32> = message
+        .chunks_exact(4)
+        .map(|c| u32::from_ne_bytes([c[0], c[1], c[2], c[3]]))
+        .collect();
+    let [pid, uid, gid, groups @ ..] = numbers.as_slice() else {
+        return None;
+    };
+    let creds = Creds::new(*uid, *gid, groups.to_vec());
+    Some((pid.cast_signed(), creds))
+}
+
+/// Longest message of [`serve_too`].
+const START: usize = 12 + 4 * NGROUPS_MAX;
 
 /// The namespaces that the agent joins, in this order.
 const NAMESPACES: [&str; 2] = ["user", "mnt"];
@@ -154,16 +184,10 @@ fn run(socket: OwnedFd) -> Result<()> {
         _ => anyhow::bail!("the supervisor is gone"),
     };
     let namespaces = [receive(16)?.1, receive(16)?.1];
-    let (message, listener) = receive(12 + 4 * NGROUPS_MAX)?;
-    drop(socket);
-    let numbers: Vec<u32> = message
-        .chunks_exact(4)
-        .map(|c| u32::from_ne_bytes([c[0], c[1], c[2], c[3]]))
-        .collect();
-    let [init, uid, gid, groups @ ..] = numbers.as_slice() else {
+    let (message, listener) = receive(START)?;
+    let Some((init, creds)) = starts_as(&message) else {
         anyhow::bail!("short message")
     };
-    let init = init.cast_signed();
     let proc = Proc::open()?;
     for (namespace, name) in namespaces.into_iter().zip(NAMESPACES) {
         setns(namespace, CloneFlags::empty())
@@ -171,9 +195,11 @@ fn run(socket: OwnedFd) -> Result<()> {
     }
     // Every later path is `self/fd/N` or `PID/…` of the host's proc.
     fchdir(proc.dir())?;
-    let tasks = Tasks::new(init, Creds::new(*uid, *gid, groups.to_vec()));
+    let tasks = Tasks::new(init, creds);
     Server {
-        listener,
+        listeners: vec![listener],
+        current: 0,
+        socket: Some(socket),
         roots: Roots::new()?,
         proc,
         tasks,
@@ -183,7 +209,12 @@ fn run(socket: OwnedFd) -> Result<()> {
 
 #[derive(Debug)]
 struct Server {
-    listener: OwnedFd,
+    /// Init's, and those of processes that joined.
+    listeners: Vec<OwnedFd>,
+    /// The one whose call is being answered.
+    current: usize,
+    /// Where further listeners come from.
+    socket: Option<OwnedFd>,
     proc: Proc,
     roots: Roots,
     tasks: Tasks,
@@ -192,23 +223,63 @@ struct Server {
 impl Server {
     fn serve(&mut self) -> Result<()> {
         loop {
-            let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            let all = self.listeners.iter().chain(&self.socket);
+            let mut fds: Vec<PollFd> = all
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+                .collect();
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
-            let events = fds[0].revents().unwrap_or(PollFlags::empty());
-            if events.contains(PollFlags::POLLIN) {
+            let events: Vec<PollFlags> = fds
+                .iter()
+                .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
+                .collect();
+            let (filters, socket) = events.split_at(self.listeners.len());
+            let over = |e: &PollFlags| {
+                !e.contains(PollFlags::POLLIN)
+                    && e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
+            };
+            for (i, _) in filters
+                .iter()
+                .enumerate()
+                .filter(|(_, e)| e.contains(PollFlags::POLLIN))
+            {
+                self.current = i;
                 self.next()?;
-            } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            }
+            let mut left = filters.iter().map(|e| !over(e));
+            self.listeners.retain(|_| left.next().unwrap_or(true));
+            if self.listeners.is_empty() {
                 return Ok(());
+            }
+            if socket.first().is_some_and(|e| !e.is_empty()) {
+                self.more()?;
             }
         }
     }
 
+    /// Takes a further listener from the socket.
+    fn more(&mut self) -> Result<()> {
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
+        match file::receive_message(socket, START) {
+            Ok(Some((message, Some(listener)))) => {
+                if let Some((pid, creds)) = starts_as(&message) {
+                    self.tasks.enter(&self.proc, pid, creds);
+                    self.listeners.push(listener);
+                }
+            }
+            Ok(Some((_, None))) => {}
+            Ok(None) | Err(_) => self.socket = None,
+        }
+        Ok(())
+    }
+
     /// Answers one call. That its caller died meanwhile is no error.
     fn next(&mut self) -> Result<()> {
-        let call = match seccomp::receive(&self.listener) {
+        let call = match seccomp::receive(self.listener()) {
             Ok(request) => Call::from(request),
             Err(e) if gone(&e) => return Ok(()),
             Err(e) => return Err(e.into()),
@@ -224,10 +295,14 @@ impl Server {
             error,
             flags,
         };
-        match seccomp::respond(&self.listener, response) {
+        match seccomp::respond(self.listener(), response) {
             Err(e) if !gone(&e) => Err(e.into()),
             _ => Ok(()),
         }
+    }
+
+    fn listener(&self) -> &OwnedFd {
+        &self.listeners[self.current]
     }
 
     fn answer(&mut self, call: &Call) -> Answer {
@@ -327,7 +402,7 @@ impl Server {
 
     /// # Errors `ESRCH` if the caller is gone and its pid may stand for another task by now.
     fn still(&self, call: &Call) -> Result<(), Errno> {
-        if seccomp::is_pending(&self.listener, call.id) {
+        if seccomp::is_pending(self.listener(), call.id) {
             Ok(())
         } else {
             Err(Errno::ESRCH)
@@ -464,6 +539,24 @@ mod tests {
             Some(Err(Errno::EINVAL))
         );
         assert_eq!(get(&creds, &call(libc::SYS_getgroups, [0; 6])), Some(Ok(2)));
+    }
+
+    #[test]
+    fn a_start_survives_the_socket() {
+        let (a, b) = file::message_pair().unwrap();
+        let start = Start {
+            init: Pid::from_raw(7),
+            uid: 33,
+            gid: 44,
+            groups: vec![44, 50],
+        };
+        let fd: OwnedFd = tempfile::tempfile().unwrap().into();
+        serve_too(&a, &fd, &start).unwrap();
+        let (message, fd) = file::receive_message(&b, START).unwrap().unwrap();
+        assert!(fd.is_some());
+        let (pid, creds) = starts_as(&message).unwrap();
+        assert_eq!((pid, creds), (7, Creds::new(33, 44, vec![44, 50])));
+        assert!(starts_as(&message[..8]).is_none());
     }
 
     #[test]

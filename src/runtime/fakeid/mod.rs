@@ -10,7 +10,8 @@
 //! A process forked from the supervisor while that is single-threaded ([`Agent::fork`]). When the container's init has
 //! loaded the filter, the supervisor passes the listener on ([`Agent::serve`]); the agent then joins the init's user and mount namespaces (never its
 //! pid namespace: nothing in the container can see, signal or trace it) and answers until the last filtered
-//! task is gone. It executes no file of the image and opens files with `O_PATH` only.
+//! task is gone. A process that joins later (`exec`) has a filter and thus a listener of its own, which its
+//! supervisor hands over in the same way ([`serve_too`]). It executes no file of the image and opens files with `O_PATH` only.
 //!
 //! # What it does not do
 //! The kernel's own checks still see one id with the container's capabilities: emulated users are told
@@ -25,7 +26,7 @@ mod memory;
 mod proc;
 mod tasks;
 
-pub use agent::{Agent, Start};
+pub use agent::{Agent, Start, serve_too};
 
 /// Name of the extended attribute through which the agent sets and reads the true owner of a file of
 /// the container's root, as `uid:gid` in decimal. `security.`: only a holder of

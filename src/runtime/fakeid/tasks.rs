@@ -5,7 +5,7 @@
 //!
 //! 1. A task that is seen for the first time has the credentials of its thread group's leader,
 //!    else of its parent, else (its parent has never been seen either) of that one's parent, up to
-//!    the container's init.
+//!    the container's init, or a process that joined and was announced.
 //! 2. Before a task's credentials change, every child and thread it has now is given the old ones.
 //! 3. Before a task exits (`exit_group` is watched too) its children are given its credentials: they are about to
 //!    be handed to the container's init, and would be taken for root's.
@@ -94,6 +94,14 @@ impl Tasks {
     /// Gives `tid` new credentials; whatever descends from it keeps the old ones.
     pub(crate) fn set(&mut self, tree: &dyn Tree, tid: Tid, creds: Creds) {
         self.settle_children(tree, tid);
+        if let Some(look) = tree.look(tid) {
+            self.known.insert(tid, (look.start, Arc::new(creds)));
+        }
+        self.sweep(tree);
+    }
+
+    /// A process that joined the container: it is nobody's child in it.
+    pub(crate) fn enter(&mut self, tree: &dyn Tree, tid: Tid, creds: Creds) {
         if let Some(look) = tree.look(tid) {
             self.known.insert(tid, (look.start, Arc::new(creds)));
         }
@@ -222,6 +230,16 @@ mod tests {
         f.0.borrow_mut().remove(&11);
         f.reparent(12, 10);
         assert_eq!(t.of(&f, 12).uid.real, 33);
+    }
+
+    #[test]
+    fn what_joined_is_what_it_says_and_so_are_its_children() {
+        let (f, mut t) = tree();
+        f.add(20, 20, 2);
+        t.enter(&f, 20, Creds::new(33, 33, vec![]));
+        f.add(21, 21, 20);
+        assert_eq!(t.of(&f, 21).uid.real, 33);
+        assert_eq!(t.of(&f, 10).uid.real, 0);
     }
 
     #[test]
