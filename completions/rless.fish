@@ -36,6 +36,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containe
 complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "exec" -d 'Run a command in a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what containers wrote'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
@@ -218,6 +219,18 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand events" -l no-trunc -d 'Print whole ids' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand exec" -l detach-keys -d 'Keys that leave the command running' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand exec" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -s d -l detach -d 'Run in the background and print the session\'s id'
+complete -c rless -n "__fish_rless_using_subcommand exec" -s i -l interactive -d 'Keep standard input open and pass it to the command'
+complete -c rless -n "__fish_rless_using_subcommand exec" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand exec" -l privileged -d 'Give the command all capabilities'
+complete -c rless -n "__fish_rless_using_subcommand exec" -s t -l tty -d 'Give the command a terminal'
+complete -c rless -n "__fish_rless_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand logs" -l since -d 'Show what was written after a time, or in the last duration (10m)' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l until -d 'Show what is written before a time, or until a duration from now has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l tail -d 'Show the last lines only; -1: all' -r

@@ -298,23 +298,29 @@ impl Scope {
             return;
         }
         remove_dir(&self.container());
-        if detect::own_directory().as_deref() == Some(self.supervisor().as_path()) {
-            // Only a cgroup without controllers for its children takes processes.
-            let Some(parent) = self.path.parent() else {
-                return;
-            };
-            let front = parent.join(FRONT);
-            let back = if front.is_dir() {
-                front
-            } else {
-                parent.to_owned()
-            };
-            if std::fs::write(back.join("cgroup.procs"), "0").is_err() {
-                return;
-            }
+        if !self.step_back() {
+            return;
         }
         remove_dir(&self.supervisor());
         remove_dir(&self.path);
+    }
+
+    /// Moves this process out of the supervisor's leaf, for one that outlives the container; true when it is not in it.
+    pub fn step_back(&self) -> bool {
+        if detect::own_directory().as_deref() != Some(self.supervisor().as_path()) {
+            return true;
+        }
+        // Only a cgroup without controllers for its children takes processes.
+        let Some(parent) = self.path.parent() else {
+            return false;
+        };
+        let front = parent.join(FRONT);
+        let back = if front.is_dir() {
+            front
+        } else {
+            parent.to_owned()
+        };
+        std::fs::write(back.join("cgroup.procs"), "0").is_ok()
     }
 }
 

@@ -19,6 +19,7 @@ pub mod format;
 pub mod human;
 
 mod events;
+mod exec;
 mod generate;
 mod images;
 mod info;
@@ -36,6 +37,7 @@ mod version;
 mod volume;
 
 use self::mount_cow::Helper;
+use crate::container::supervisor::session;
 use crate::container::volumes;
 use crate::error::{self, Kind, Result};
 use crate::trace;
@@ -70,6 +72,7 @@ enum Command {
     Stop(stop::Args),
     Volume(volume::Args),
     Events(events::Args),
+    Exec(exec::Args),
     Logs(logs::Args),
     Info(info::Args),
     Version(version::Args),
@@ -89,6 +92,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Stop(args) => stop::run(&args),
         Command::Volume(args) => volume::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Exec(args) => exec::run(args),
         Command::Logs(args) => logs::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
@@ -125,7 +129,11 @@ fn with_values(command: clap::Command) -> clap::Command {
 pub fn main() -> ExitCode {
     trace::mark("main");
     let mut words = std::env::args_os();
-    if words.next().is_some_and(|name| name == volumes::ROLE) {
+    let role = words.next().unwrap_or_default();
+    if role == session::ROLE {
+        return exit(session::role());
+    }
+    if role == volumes::ROLE {
         let path = words.next().unwrap_or_default();
         return exit(volumes::delete_role(Path::new(&path)).map(|()| 0));
     }

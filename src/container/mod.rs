@@ -6,6 +6,7 @@ mod clear;
 mod damaged;
 pub mod env;
 pub mod events;
+pub mod exec;
 pub mod filter;
 pub mod host;
 pub mod image;

@@ -523,6 +523,7 @@ fn build_spec(
         args: spec::arguments(&request, says)?,
         cwd,
         env: spec::environment(&request, says, hostname, &user.home),
+        sets_home: spec::sets_home(&request, says),
         user,
         hostname,
         mapping,

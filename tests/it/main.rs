@@ -7,6 +7,7 @@
 
 mod conformance;
 mod cow;
+mod exec;
 mod faults;
 mod harness;
 mod hostile;
@@ -29,3 +30,4 @@ mod session;
 mod storage;
 mod terminal;
 mod threats;
+mod threats_exec;

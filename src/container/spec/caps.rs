@@ -68,6 +68,14 @@ const ALL: [&str; 41] = [
     "WAKE_ALARM",
 ];
 
+/// Every capability.
+#[must_use]
+pub fn all() -> Capabilities {
+    ALL.iter()
+        .filter_map(|n| Capability::from_str(n).ok())
+        .collect()
+}
+
 /// `net_raw`, `CAP_NET_RAW`, `all` as the name in capabilities(7) without its prefix.
 ///
 /// # Errors
@@ -94,10 +102,7 @@ pub fn bounding(security: &Security) -> Result<Capabilities> {
     }
     let mut set: HashSet<Capability> = DEFAULT.into_iter().collect();
     if security.privileged || has(&add, "ALL") {
-        set = ALL
-            .iter()
-            .filter_map(|n| Capability::from_str(n).ok())
-            .collect();
+        set = all();
     }
     if has(&drop, "ALL") {
         set.clear();

@@ -155,6 +155,19 @@ pub fn environment(
     env.into_strings()
 }
 
+/// Annotation of a container whose HOME its image or a flag has set: `exec` as another user leaves it then.
+pub const HOME_ANNOTATION: &str = "io.rless.home";
+
+/// Whether somebody set HOME, so that it is not the account's.
+#[must_use]
+pub fn sets_home(request: &Request, image: &ImageSays) -> bool {
+    let host = || std::env::var_os("HOME").is_some();
+    let given = |s: &super::env::Setting| s.name == "HOME" && (s.value.is_some() || host());
+    image.env.iter().any(|e| e.starts_with("HOME="))
+        || request.env.iter().any(given)
+        || (request.env_host && host())
+}
+
 /// Everything [`build`] puts together.
 #[derive(Debug)]
 pub struct Parts<'a> {
@@ -166,6 +179,8 @@ pub struct Parts<'a> {
     pub cwd: String,
     /// [`environment`].
     pub env: Vec<String>,
+    /// [`sets_home`].
+    pub sets_home: bool,
     /// Who it runs as.
     pub user: &'a User,
     /// Host name.
@@ -199,7 +214,11 @@ pub fn build(parts: Parts<'_>) -> Result<Spec> {
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"));
     root.set_readonly(Some(request.read_only));
-    let annotations: HashMap<String, String> = request.annotations.clone().into_iter().collect();
+    let mut annotations: HashMap<String, String> =
+        request.annotations.clone().into_iter().collect();
+    if parts.sets_home {
+        annotations.insert(HOME_ANNOTATION.to_owned(), "given".to_owned());
+    }
     let mut spec = Spec::default();
     spec.set_version("1.2.0".to_owned());
     spec.set_root(Some(root));

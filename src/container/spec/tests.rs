@@ -83,6 +83,7 @@ fn parts(request: &Request) -> Result<Spec> {
         args: vec!["true".into()],
         cwd: "/".into(),
         env: vec![],
+        sets_home: false,
         user: &user,
         hostname: "h",
         mapping: &mapping,

@@ -1,19 +1,18 @@
 //! What the supervisor does when it is asked: see [`crate::container::ask`] for the questions.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value as Json;
 
 use super::relay::Relay;
-use super::sessions;
+use super::sessions::Around;
 use crate::container::ask::Question;
 use crate::container::events::Action;
 use crate::container::protocol::Frame;
 use crate::container::record::{STOP_TIMEOUT, State};
 use crate::container::stop::improper;
-use crate::error::{Result, failed, usage};
+use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::sys::supervise::pidfd_kill;
 
 impl Relay<'_> {
@@ -152,14 +151,22 @@ impl Relay<'_> {
 
     /// Hands the connection of client `i` to a process beside the first one.
     pub(super) fn hand_over(&mut self, i: usize, request: &[u8]) {
-        let begin = || -> Result<()> {
-            let init = self.init.context("the container is not running")?;
-            let client = &self.front.clients[i];
-            let socket = client.fd().try_clone_to_owned();
-            let socket = socket.context("handing the connection over")?;
-            sessions::begin(self.job, init.as_fd(), socket, request)
+        let improper = || {
+            let text =
+                "can only create exec sessions on running containers: container state improper";
+            Fault::new(Kind::NoSession, text)
         };
-        match begin() {
+        let socket = self.front.clients[i].fd();
+        let begun = self.init.ok_or_else(|| improper().into()).and_then(|init| {
+            let around = Around {
+                job: self.job,
+                init,
+                scope: self.scope,
+                agent: self.agent,
+            };
+            self.sessions.begin(around, socket, request)
+        });
+        match begun {
             Ok(()) => self.front.clients[i].leave(),
             Err(e) => {
                 let code = crate::error::kind(&e).exit_code();

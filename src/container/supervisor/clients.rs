@@ -145,9 +145,10 @@ impl Client {
         }
     }
 
-    /// The next packet; `None` when there is none now. An end of file makes the client gone.
+    /// The next packet; `None` when there is none now, or the connection is somebody else's to read from by now. An end
+    /// of file makes the client gone.
     pub(super) fn receive(&mut self, buffer: &mut [u8; FRAME]) -> Option<usize> {
-        loop {
+        while !self.gone {
             match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => self.gone = true,
                 Ok(n) => return Some(n),
@@ -157,6 +158,7 @@ impl Client {
             }
             return None;
         }
+        None
     }
 }
 

@@ -20,6 +20,7 @@ mod clients;
 mod front;
 mod log;
 mod relay;
+pub mod session;
 mod sessions;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +40,7 @@ use oci_spec::runtime::Spec;
 use self::clients::Client;
 use self::front::Front;
 use self::relay::{Relay, Streams};
+use self::sessions::Sessions;
 use super::events::{self, Action, Event};
 use super::host;
 use super::protocol::Frame;
@@ -163,6 +165,7 @@ fn prepare() -> Result<SignalFd> {
         Signal::SIGHUP,
         Signal::SIGUSR1,
         Signal::SIGUSR2,
+        Signal::SIGCHLD,
     ] {
         set.add(signal);
     }
@@ -369,6 +372,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
         init: Some(init.pidfd()),
         until: None,
         scope: running.scope.as_ref(),
+        agent: running.agent.as_ref().map(Agent::socket),
+        sessions: Sessions::default(),
         pasta,
         pending: std::collections::VecDeque::new(),
         restarts: (0, Instant::now()),
@@ -376,8 +381,10 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
     relay.run();
     trace::mark("init ended");
     let pasta = relay.pasta.take();
+    let mut sessions = std::mem::take(&mut relay.sessions);
     front.kill_at = None;
     let code = exit_code(init.pid());
+    sessions.end(job);
     let oom = code == 137 && running.scope.as_ref().is_some_and(|s| s.oom_kills() > 0);
     running.pasta = pasta;
     running.take_down(!job.record.auto_remove);

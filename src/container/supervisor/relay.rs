@@ -13,6 +13,7 @@ use nix::unistd::{read, write};
 
 use super::clients::{Client, accept};
 use super::front::Front;
+use super::sessions::Sessions;
 use super::{Job, Stream, output_frame};
 use crate::cgroup::Scope;
 use crate::container::ask::poll_timeout;
@@ -52,6 +53,10 @@ pub(super) struct Relay<'a> {
     pub(super) until: Option<Instant>,
     /// Its control group.
     pub(super) scope: Option<&'a Scope>,
+    /// The socket of its id agent.
+    pub(super) agent: Option<BorrowedFd<'a>>,
+    /// Processes run beside the first one.
+    pub(super) sessions: Sessions,
     /// The network.
     pub(super) pasta: Option<Pasta>,
     pub(super) pending: VecDeque<u8>,
@@ -183,10 +188,13 @@ impl Relay<'_> {
     fn own_signal(&mut self) {
         while let Ok(Some(info)) = self.front.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
+            if signal == libc::SIGCHLD {
+                self.sessions.reap(self.job);
+                continue;
+            }
             // The session or the host ends: no policy starts it again now.
             self.front.ending |= signal == libc::SIGTERM;
             if signal != libc::SIGHUP
-                && signal != libc::SIGCHLD
                 && let Some(init) = self.init
             {
                 let _ = pidfd_kill(init, signal);

@@ -1,21 +1,141 @@
-//! Processes run beside the container's first one (`exec`): each has a supervisor of its own, which gets the
-//! client's connection from here.
+//! Processes run beside the container's first one (`exec`): each has a supervisor of its own
+//! ([`super::session`]), which gets the client's connection from here.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
 
 use super::Job;
-use crate::error::{Result, failed};
+use super::session::{Given, Order, ROLE};
+use crate::cgroup::Scope;
+use crate::container::events::{self, Action, Event};
+use crate::error::{Result, ResultExt, failed, usage};
+use crate::sys::file::{message_pair, send_message};
+use crate::sys::supervise::pidfd_open;
 
-/// Starts the session that `request` (JSON) describes, on the client's connection `socket`, in the container
-/// whose first process is `init`.
-///
-/// # Errors
-/// It cannot be started; the connection is the caller's to answer on then.
-pub(super) fn begin(
-    _job: &Job,
-    _init: BorrowedFd<'_>,
-    _socket: OwnedFd,
-    _request: &[u8],
-) -> Result<()> {
-    Err(failed("this rless does not run a second process in a container").into())
+/// How long sessions may take to end after their container.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The running container, as sessions need it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The container.
+    pub(super) job: &'a Job,
+    /// pidfd of its first process.
+    pub(super) init: BorrowedFd<'a>,
+    /// Its control group.
+    pub(super) scope: Option<&'a Scope>,
+    /// The id agent's socket.
+    pub(super) agent: Option<BorrowedFd<'a>>,
+}
+
+/// The sessions' supervisors, which are children of this process.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Vec<Child>);
+
+impl Sessions {
+    /// Starts the session that `request` (JSON) describes, on the client's connection `socket`.
+    ///
+    /// # Errors
+    /// It cannot be started; the connection is the caller's to answer on then.
+    pub(super) fn begin(
+        &mut self,
+        around: Around<'_>,
+        socket: BorrowedFd<'_>,
+        request: &[u8],
+    ) -> Result<()> {
+        let job = around.job;
+        let order = Order {
+            config: job.place.dir.join("config.json"),
+            scope: around.scope.cloned(),
+            seccomp_cache: job.seccomp_cache.clone(),
+            emulate_ids: job.emulate_ids,
+            session: serde_json::from_slice(request)
+                .fault(|| usage("the client is of another version of rless"))?,
+        };
+        let target = command_of(around)?;
+        let (ours, theirs) = message_pair().context("making the session's socket")?;
+        give(&ours, Given::Client, socket)?;
+        give(&ours, Given::Target, target.as_fd())?;
+        if let Some(agent) = around.agent {
+            give(&ours, Given::Agent, agent)?;
+        }
+        give(&ours, Given::Order, written(&order)?.as_fd())?;
+        // Ourselves, even if another version has been installed meanwhile.
+        let child = Command::new("/proc/self/exe")
+            .arg0(ROLE)
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting the session's supervisor")?;
+        self.0.push(child);
+        job.containers.emit(&job.record, Action::Exec);
+        Ok(())
+    }
+
+    /// Collects those that have ended.
+    pub(super) fn reap(&mut self, job: &Job) {
+        self.0.retain_mut(|child| match child.try_wait() {
+            Ok(Some(status)) => {
+                let mut event = Event::container(&job.record, Action::ExecDied);
+                event.exit_code = status.code().or(Some(137));
+                events::emit(job.containers.events_dir(), &[event]);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// The container has ended, and with it what the sessions run: waits for them.
+    pub(super) fn end(&mut self, job: &Job) {
+        let until = Instant::now() + PATIENCE;
+        self.reap(job);
+        while !self.0.is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+            self.reap(job);
+        }
+    }
+}
+
+/// A pidfd of a process in the container's namespaces that may be joined: our own reaper (`--init`) is closed to
+/// all, but its first child, the command, is not.
+fn command_of(around: Around<'_>) -> Result<OwnedFd> {
+    let init = || around.init.try_clone_to_owned();
+    let init = || init().context("taking hold of the container");
+    let record = around.job.record.init.filter(|_| around.job.init);
+    let Some(reaper) = record else {
+        return init();
+    };
+    let path = format!("/proc/{0}/task/{0}/children", reaper.pid);
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    let first = children.split_ascii_whitespace().next();
+    let first: i32 = first
+        .and_then(|pid| pid.parse().ok())
+        .ok_or_else(|| failed("entering the container: its command is gone"))?;
+    // It is the container's that holds its PID now, or nobody's: the reaper, its parent, is ours to collect.
+    pidfd_open(Pid::from_raw(first)).context("taking hold of the container's command")
+}
+
+fn give(socket: &OwnedFd, what: Given, fd: BorrowedFd<'_>) -> Result<()> {
+    send_message(socket, &[what as u8], Some(fd)).context("handing over to the session")
+}
+
+/// The order in a file that is nowhere: it may be longer than a packet.
+fn written(order: &Order) -> Result<File> {
+    let mut file = File::from(
+        memfd_create(c"rless-exec", MFdFlags::MFD_CLOEXEC).context("making the session's order")?,
+    );
+    let json = serde_json::to_vec(order).map_err(|e| failed(e.to_string()))?;
+    file.write_all(&json)
+        .context("writing the session's order")?;
+    Ok(file)
 }

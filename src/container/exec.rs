@@ -1,0 +1,171 @@
+//! `exec`: a further process in a running container, from its client's side.
+//!
+//! The client connects to the container's attach socket and sends what it wants as an `Exec` frame. The
+//! supervisor passes the connection on to a process of its own program, the session's supervisor
+//! ([`super::supervisor::session`]), with which the client talks from then on as with that of `run`:
+//! same frames, same [`attach`]. Descriptors (`--preserve-fds`) follow when the session asks for them, one a message.
+//!
+//! A client that is killed leaves the process running, and signals are not passed on, as podman has it:
+//! Ctrl-C without a terminal ends the client.
+
+use std::io::IsTerminal;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use serde::{Deserialize, Serialize};
+
+use super::attach::{Attach, Ended, attach, wait_started};
+use super::protocol::{FRAME, Frame, pieces};
+use super::record::{Containers, Record, State, random_id};
+use super::run::Outcome;
+use super::supervisor;
+use super::terminal::{self, DetachKeys};
+use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
+use crate::sys::file::{send_message, standing};
+use crate::trace;
+
+/// What is to be executed, as it goes over the socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Command and arguments.
+    pub command: Vec<String>,
+    /// `NAME=VALUE` over the container's environment.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// `-u`; `None`: as the container's first process.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// `-w`.
+    #[serde(default)]
+    pub workdir: Option<String>,
+    /// `-t`.
+    #[serde(default)]
+    pub tty: bool,
+    /// `-i`.
+    #[serde(default)]
+    pub interactive: bool,
+    /// `--privileged`: every capability.
+    #[serde(default)]
+    pub privileged: bool,
+    /// `-d`: nobody is attached.
+    #[serde(default)]
+    pub detach: bool,
+    /// Rows and columns of the caller's terminal.
+    #[serde(default)]
+    pub size: Option<(u16, u16)>,
+    /// `--preserve-fds`: so many descriptors from 3 on follow.
+    #[serde(default)]
+    pub preserve_fds: u16,
+}
+
+/// The question by which a session asks for the descriptors that were announced.
+pub(super) const WANTS_FDS: &str = "descriptors";
+
+/// Executes `session` in the container `record`, attached unless it says otherwise.
+///
+/// # Errors
+/// The container does not run, or its supervisor died.
+pub fn exec(
+    containers: &Containers,
+    record: &Record,
+    mut session: Session,
+    keys: Option<&str>,
+) -> Result<Outcome> {
+    let keys = DetachKeys::parse(keys.unwrap_or("ctrl-p,ctrl-q"))?;
+    if session.tty && session.interactive && !session.detach && !std::io::stdin().is_terminal() {
+        return Err(usage("the input device is not a TTY")
+            .hint("leave -t out: without it input may come from a pipe or a file")
+            .into());
+    }
+    if session.command.first().is_none_or(String::is_empty) {
+        return Err(usage(
+            "must provide a non-empty command to start an exec session: invalid argument",
+        )
+        .into());
+    }
+    session.size = terminal::size().map(|s| (s.rows, s.columns));
+    let socket = open(containers, record, &session)?;
+    trace::mark("exec asked for");
+    let ended = if session.detach {
+        wait_started(&socket)?
+    } else {
+        let how = Attach {
+            tty: session.tty,
+            input: session.interactive,
+            sig_proxy: false,
+            keys,
+        };
+        attach(socket, how)?
+    };
+    Ok(match ended {
+        Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
+        // As podman: nobody waits for a detached process, so its codes are not told apart.
+        Ended::NotStarted(_, text) if session.detach => Outcome::NotStarted(125, text),
+        Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
+        Ended::Detached => Outcome::Running(random_id()?),
+    })
+}
+
+/// A connection on which the session has been asked for.
+pub(super) fn open(containers: &Containers, record: &Record, session: &Session) -> Result<OwnedFd> {
+    let improper = || {
+        Fault::new(
+            Kind::NoSession,
+            "can only create exec sessions on running containers: container state improper",
+        )
+    };
+    if record.state != State::Running {
+        return Err(improper().into());
+    }
+    let fds = preserved(session.preserve_fds)?;
+    let Ok(socket) = supervisor::connect(&containers.place(&record.id).live) else {
+        return Err(improper().into());
+    };
+    let json = serde_json::to_vec(session).map_err(|e| failed(e.to_string()))?;
+    for packet in pieces(&json, Frame::More, Frame::Exec) {
+        send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL)
+            .fault(|| failed("asking the container's supervisor for a process"))?;
+    }
+    if !fds.is_empty() {
+        hand_descriptors(&socket, &fds)?;
+    }
+    Ok(socket)
+}
+
+/// The caller's descriptors from 3 on.
+fn preserved(count: u16) -> Result<Vec<BorrowedFd<'static>>> {
+    let missing = |n: i32| {
+        usage(format!(
+            "file descriptor {n} is not available - the preserve-fds option requires that file descriptors must be passed"
+        ))
+    };
+    let numbers = (3..).take(usize::from(count));
+    numbers
+        .map(|n| standing(n).ok_or_else(|| missing(n).into()))
+        .collect()
+}
+
+/// Waits until the session asks for them, and sends them.
+fn hand_descriptors(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut buffer = [0; FRAME];
+    loop {
+        // What else may come first is an error, which is read again where errors are.
+        let flags = MsgFlags::MSG_PEEK;
+        let n = match recv(socket.as_raw_fd(), &mut buffer, flags) {
+            Err(Errno::EINTR) => continue,
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(n) => n,
+        };
+        match Frame::decode(&buffer[..n]) {
+            Some(Frame::Notice(WANTS_FDS)) => break,
+            _ => return Ok(()),
+        }
+    }
+    let _ = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty());
+    for fd in fds {
+        send_message(socket, b"\0", Some(*fd))
+            .fault(|| failed("handing descriptors to the process"))?;
+    }
+    Ok(())
+}
