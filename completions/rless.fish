@@ -27,6 +27,7 @@ end
 complete -c rless -n "__fish_rless_needs_command" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_needs_command" -s V -l version -d 'Print version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "mount-cow" -d 'Mount an image\'s index or directories, with changes going to an upper, and serve it'
+complete -c rless -n "__fish_rless_needs_command" -f -a "image" -d 'Manage images'
 complete -c rless -n "__fish_rless_needs_command" -f -a "images" -d 'List images'
 complete -c rless -n "__fish_rless_needs_command" -f -a "pull" -d 'Bring images from a registry, a layout or an archive into the store'
 complete -c rless -n "__fish_rless_needs_command" -f -a "rmi" -d 'Remove images, or names of images'
@@ -38,6 +39,9 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volu
 complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "exec" -d 'Run a command in a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what containers wrote'
+complete -c rless -n "__fish_rless_needs_command" -f -a "attach" -d 'Attach to a running container'
+complete -c rless -n "__fish_rless_needs_command" -f -a "inspect" -d 'Show everything that is known of containers, images and volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "port" -d 'Show a container\'s published ports'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
@@ -51,6 +55,56 @@ complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l stats -d 'Writ
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s o -l options -d 'As overlayfs and fuse-overlayfs take: lowerdir=A:B:…,upperdir=,workdir=, ro, nosuid, nodev, noexec, noatime, squash_to_root …; also image=FILE,packs=DIR, size=BYTES' -r
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s f -l foreground -d 'Stay in the foreground with -o, too'
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "exists" -d 'Tell by the exit code whether there is such an image: 0, or 1'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "inspect" -d 'Show images as JSON'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "ls" -d 'List images'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "list" -d 'List images'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "pull" -d 'Bring images into the store'
+complete -c rless -n "__fish_rless_using_subcommand image; and not __fish_seen_subcommand_from exists inspect ls list pull rm" -f -a "rm" -d 'Remove images'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from inspect" -s f -l format -d 'Render a Go template for each instead of JSON' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from inspect" -s l -l latest -d 'Show the last one that was made'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from inspect" -s s -l size -d 'Add what containers take on disk'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -l format -d 'Print JSON (`json`) or render a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -l sort -d 'Sort by created, id, repository, size or tag' -r -f -a "created\t''
+id\t''
+repository\t''
+size\t''
+tag\t''"
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -s a -l all -d 'Show all images (there are no hidden ones)'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -l digests -d 'Show digests'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -s n -l noheading -l noheadings -d 'Do not print the headings'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -l no-trunc -d 'Do not shorten ids'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print ids only'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -l format -d 'Print JSON (`json`) or render a Go template' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -l sort -d 'Sort by created, id, repository, size or tag' -r -f -a "created\t''
+id\t''
+repository\t''
+size\t''
+tag\t''"
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s a -l all -d 'Show all images (there are no hidden ones)'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -l digests -d 'Show digests'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s n -l noheading -l noheadings -d 'Do not print the headings'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -l no-trunc -d 'Do not shorten ids'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print ids only'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'When to ask the registry: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Print the image\'s id only'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove every image'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove all names of an image given by id, and the containers that use it'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from rm" -s i -l ignore -d 'An image that does not exist is no error'
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand images" -s f -l filter -d 'Only images that match: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, id=ID' -r
 complete -c rless -n "__fish_rless_using_subcommand images" -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand images" -l sort -d 'Sort by created, id, repository, size or tag' -r -f -a "created\t''
@@ -241,6 +295,20 @@ complete -c rless -n "__fish_rless_using_subcommand logs" -s n -l names -d 'Show
 complete -c rless -n "__fish_rless_using_subcommand logs" -l color -d 'Give each container a colour'
 complete -c rless -n "__fish_rless_using_subcommand logs" -l details -d 'For docker\'s scripts: there are no details'
 complete -c rless -n "__fish_rless_using_subcommand logs" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand attach" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand attach" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand attach" -s l -l latest -d 'Attach to the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand attach" -l no-stdin -d 'Do not pass standard input to the container'
+complete -c rless -n "__fish_rless_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s f -l format -d 'Render a Go template for each instead of JSON' -r
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s k -l type -d 'What the names are: container, image, volume, all' -r
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s l -l latest -d 'Show the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s s -l size -d 'Add what containers take on disk'
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand port" -s a -l all -d 'Show those of all containers'
+complete -c rless -n "__fish_rless_using_subcommand port" -s l -l latest -d 'Show those of the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand port" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r

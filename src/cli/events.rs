@@ -39,6 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let wanted = Wanted::parse(&args.filter, args.since.as_deref(), args.until.as_deref())?;
     let store = Store::open()?;
     let format = args.format.as_deref().filter(|f| !f.is_empty());
+    if format.is_some() {
+        // A field that no event has is an error even where there is no event.
+        line(&Event::default(), format, true)?;
+    }
     let mut result = Ok(());
     events::read(store.data(), &wanted, args.stream, &mut |event| {
         result = line(&event, format, args.no_trunc).and_then(|text| format::print(&text));

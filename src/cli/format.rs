@@ -178,6 +178,18 @@ fn clap_width() -> Option<usize> {
     Some(usize::from(size.columns)).filter(|w| *w > 0)
 }
 
+/// JSON as `inspect` prints it.
+#[must_use]
+pub fn inspected<T: serde::Serialize>(value: &T) -> String {
+    let mut out = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"     ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, indent);
+    match value.serialize(&mut serializer) {
+        Ok(()) => String::from_utf8(out).unwrap_or_default() + "\n",
+        Err(_) => String::new(),
+    }
+}
+
 fn pretty<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
@@ -258,6 +270,7 @@ fn verbatim(value: &Value) -> String {
         Value::Map(map) => pairs(map, "map[", "]"),
         Value::Object(map) => pairs(map, "{", "}"),
         Value::NoValue => "<no value>".to_owned(),
+        Value::Nil => String::new(),
         other => other.to_string(),
     }
 }
@@ -277,11 +290,28 @@ fn clean(error: &impl std::fmt::Display) -> String {
     }
 }
 
+/// Fields that are maps in podman: any key may be asked for.
+const MAPS: [&str; 13] = [
+    "Annotations",
+    "Attributes",
+    "Data",
+    "ExposedPorts",
+    "Labels",
+    "Namespaces",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
 /// JSON to template values. A row is an object (an unknown field is an error), what lies deeper
 /// is a map (an unknown key prints `<no value>`), as Go's structs and maps are.
 fn to_go(json: &Json, object: bool) -> Value {
     match json {
-        Json::Null => Value::String(String::new()),
+        Json::Null => Value::Nil,
         Json::Bool(b) => Value::Bool(*b),
         Json::String(s) => Value::String(s.clone()),
         Json::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
@@ -294,11 +324,11 @@ fn to_go(json: &Json, object: bool) -> Value {
             let map: HashMap<String, Value> = map
                 .iter()
                 .map(|(k, v)| {
-                    let fixed = v.is_object()
-                        && k.starts_with(char::is_uppercase)
-                        && k != "Labels"
-                        && k != "Attributes";
-                    (k.clone(), to_go(v, fixed || v.is_array()))
+                    let fixed = k.starts_with(char::is_uppercase) && !MAPS.contains(&k.as_str());
+                    (
+                        k.clone(),
+                        to_go(v, (v.is_object() && fixed) || v.is_array()),
+                    )
                 })
                 .collect();
             if object {

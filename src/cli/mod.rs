@@ -18,13 +18,17 @@
 pub mod format;
 pub mod human;
 
+mod attach;
 mod events;
 mod exec;
 mod generate;
+mod image;
 mod images;
 mod info;
+mod inspect;
 mod logs;
 mod mount_cow;
+mod port;
 mod progress;
 mod ps;
 mod pull;
@@ -63,6 +67,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     MountCow(mount_cow::Args),
+    Image(image::Args),
     Images(images::Args),
     Pull(pull::Args),
     Rmi(rmi::Args),
@@ -74,6 +79,9 @@ enum Command {
     Events(events::Args),
     Exec(exec::Args),
     Logs(logs::Args),
+    Attach(attach::Args),
+    Inspect(inspect::Args),
+    Port(port::Args),
     Info(info::Args),
     Version(version::Args),
     #[command(hide = true)]
@@ -83,6 +91,7 @@ enum Command {
 fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::MountCow(args) => mount_cow::run(args),
+        Command::Image(args) => image::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Rmi(args) => rmi::run(&args),
@@ -94,6 +103,9 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Events(args) => events::run(&args),
         Command::Exec(args) => exec::run(args),
         Command::Logs(args) => logs::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Port(args) => port::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -122,6 +122,23 @@ pub(crate) fn each(chosen: Vec<Chosen>, mut act: impl FnMut(&str, &Record) -> Re
     code
 }
 
+/// The one container that is meant: by name, or `--latest`.
+///
+/// # Errors
+/// There is none, or both are given.
+pub(crate) fn one(store: &Store, name: Option<&str>, latest: bool) -> Result<Record> {
+    let containers = Containers::of(store);
+    containers.heal_live();
+    match (name, latest) {
+        (Some(_), true) => Err(usage("--latest and a container cannot be used together").into()),
+        (Some(name), false) => containers.find(name),
+        (None, _) => {
+            let first = containers.list()?.into_iter().next();
+            first.ok_or_else(|| failed("no containers found: no such container").into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,10 +23,15 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
+use oci_spec::runtime::Spec;
 
+use super::events::{Action, Later};
 use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
+use super::record::{Containers, Record, State};
+use super::supervisor;
 use super::terminal::{self, DetachKeys, Raw};
-use crate::error::{Result, failed};
+use crate::error::{Result, ResultExt, failed};
+use crate::store::files;
 use crate::trace;
 
 /// How to attach.
@@ -40,6 +45,56 @@ pub struct Attach {
     pub sig_proxy: bool,
     /// Keys that leave it.
     pub keys: DetachKeys,
+    /// What is told when the container has started.
+    pub tell: Option<Later>,
+}
+
+/// How to join a container that runs.
+#[derive(Debug)]
+pub struct Join {
+    /// Standard input goes to it.
+    pub input: bool,
+    /// Signals go to it.
+    pub sig_proxy: bool,
+    /// Keys that leave it.
+    pub keys: DetachKeys,
+}
+
+/// Joins a running container, beside whoever else is attached. Who comes with a terminal to one is shown what
+/// it wrote last.
+///
+/// # Errors
+/// It does not run.
+pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended> {
+    let place = containers.place(&record.id);
+    let refused = || {
+        let text = "you can only attach to running containers";
+        failed(format!("attaching to container {}: {text}", record.id))
+    };
+    if record.state != State::Running {
+        return Err(refused().into());
+    }
+    let socket = supervisor::connect(&place.live).fault(refused)?;
+    let spec: Option<Spec> = files::read_json(&place.dir.join("config.json"))?;
+    let process = spec.as_ref().and_then(|s| s.process().as_ref());
+    let tty = process.and_then(|p| p.terminal()).unwrap_or(false);
+    let hello = Frame::Hello {
+        input: how.input,
+        backlog: tty && io::stdout().is_terminal(),
+    };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    send(socket.as_raw_fd(), &hello.encode(), flags).fault(refused)?;
+    containers.emit(record, Action::Attach);
+    attach(
+        socket,
+        Attach {
+            tty,
+            input: how.input,
+            sig_proxy: how.sig_proxy,
+            keys: how.keys,
+            tell: None,
+        },
+    )
 }
 
 /// How it went.
@@ -397,6 +452,7 @@ impl Client {
             Ok(n) => n,
         };
         match Frame::decode(&buffer[..n]) {
+            Some(Frame::Started) => drop(self.how.tell.take().map(Later::emit)),
             Some(Frame::Stdout(bytes)) => self.out.push(bytes),
             Some(Frame::Stderr(bytes)) => self.err.push(bytes),
             Some(Frame::StdinAck(n)) => self.window += n as usize,

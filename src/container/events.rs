@@ -259,7 +259,32 @@ impl Event {
     }
 }
 
+/// An event that is told later, by somebody who knows nothing else of the store.
+#[derive(Debug, Clone)]
+pub struct Later {
+    data: PathBuf,
+    record: Record,
+    action: Action,
+}
+
+impl Later {
+    /// Tells it.
+    pub fn emit(self) {
+        emit(&self.data, &[Event::container(&self.record, self.action)]);
+    }
+}
+
 impl Containers {
+    /// An event to be told later.
+    #[must_use]
+    pub fn later(&self, record: &Record, action: Action) -> Later {
+        Later {
+            data: self.events_dir().to_owned(),
+            record: record.clone(),
+            action,
+        }
+    }
+
     /// The store's data directory, where events go.
     #[must_use]
     pub fn events_dir(&self) -> &Path {
@@ -367,7 +392,11 @@ impl Wanted {
                     .with_context(|| format!("unable to parse {what} time"))
             };
         Ok(Wanted {
-            filters: filters.iter().map(|f| filter(f)).collect::<Result<_>>()?,
+            filters: filters
+                .iter()
+                .map(|f| filter(f))
+                .collect::<Result<_>>()
+                .context("failed to parse event filters")?,
             since: time(since, "since", when::past)?,
             until: time(until, "until", when::future)?,
         })

@@ -95,6 +95,7 @@ pub fn exec(
             input: session.interactive,
             sig_proxy: false,
             keys,
+            tell: None,
         };
         attach(socket, how)?
     };

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod host;
 pub mod image;
 pub mod info;
+pub mod inspect;
 pub mod journal;
 pub mod list;
 pub mod logs;

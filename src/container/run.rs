@@ -60,6 +60,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     let job = create(store, &containers, request, progress)?;
     let id = job.record.id.clone();
     containers.emit(&job.record, Action::Create);
+    let attached = containers.later(&job.record, Action::Attach);
     let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
         let _ = containers.discard(&id);
     })?;
@@ -73,6 +74,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
                 input: request.interactive,
                 sig_proxy: request.sig_proxy,
                 keys,
+                tell: Some(attached),
             },
         )?
     };

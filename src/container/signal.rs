@@ -27,6 +27,17 @@ pub fn parse(text: &str) -> Result<i32> {
     Err(bad().into())
 }
 
+/// `SIGTERM` for 15.
+#[must_use]
+pub fn name(number: i32) -> String {
+    match (Signal::try_from(number), number) {
+        (Ok(signal), _) => signal.to_string(),
+        (Err(_), 34) => "SIGRTMIN".to_owned(),
+        (Err(_), 35..=64) => format!("SIGRTMIN+{}", number - 34),
+        (Err(_), other) => other.to_string(),
+    }
+}
+
 fn offset_of(text: &str) -> Option<i32> {
     match text {
         "" => Some(0),
@@ -51,6 +62,8 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
+        assert_eq!(name(15), "SIGTERM");
+        assert_eq!(parse(&name(37)).unwrap(), 37);
         for bad in ["", "0", "65", "SIGFOO", "RTMIN+99", "-1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -76,6 +76,12 @@ pub fn all() -> Capabilities {
         .collect()
 }
 
+/// The default set, as `CAP_CHOWN` and so on.
+#[must_use]
+pub fn default_names() -> Vec<String> {
+    DEFAULT.iter().map(|c| format!("CAP_{c}")).collect()
+}
+
 /// `net_raw`, `CAP_NET_RAW`, `all` as the name in capabilities(7) without its prefix.
 ///
 /// # Errors
@@ -139,6 +145,12 @@ fn names(list: &[String]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn default_names_are_those_of_the_configuration() {
+        let json = serde_json::to_value(DEFAULT).unwrap();
+        assert_eq!(json, serde_json::json!(default_names()));
+    }
 
     fn of(add: &[&str], drop: &[&str]) -> Capabilities {
         bounding(&Security {

@@ -431,7 +431,11 @@ fn finish(job: &mut Job, code: i32, oom: bool) {
         exit_code: Some(code),
         ..Event::container(record, Action::Died)
     };
-    events::emit(job.containers.events_dir(), &[died]);
+    let mut events = vec![died];
+    if !record.auto_remove {
+        events.push(Event::container(record, Action::Cleanup));
+    }
+    events::emit(job.containers.events_dir(), &events);
     settle(job);
 }
 

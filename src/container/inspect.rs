@@ -1,0 +1,712 @@
+//! What `inspect` tells of containers, images and volumes: podman's JSON.
+//!
+//! The keys and their nesting are podman's (libpod/define), so that templates and tools written for it work. Everything
+//! comes from the record, from the bundle's configuration and from the image; what rless does not know
+//! or does not have is left out, or says so in podman's own way for nothing (empty, null, false).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json, json};
+
+use super::filter;
+use super::list;
+use super::record::{Containers, Place, Port, Record, State};
+use super::spec::caps;
+use super::volumes::{self, Volume};
+use crate::cgroup::{self, Rung};
+use crate::error::Result;
+use crate::store::{Image, Store, files};
+
+/// As Go writes no time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| NEVER.to_owned(), |t| t.to_string())
+}
+
+/// A part of a JSON document, null if it is not there.
+fn at(json: &Json, pointer: &str) -> Json {
+    json.pointer(pointer).cloned().unwrap_or_default()
+}
+
+fn text(json: &Json, pointer: &str) -> String {
+    let found = json.pointer(pointer).and_then(Json::as_str);
+    found.unwrap_or_default().to_owned()
+}
+
+fn number(json: &Json, pointer: &str) -> i64 {
+    json.pointer(pointer).and_then(Json::as_i64).unwrap_or(0)
+}
+
+fn words(json: &Json, pointer: &str) -> Vec<String> {
+    let found = json.pointer(pointer).and_then(Json::as_array);
+    let words = found.into_iter().flatten().filter_map(Json::as_str);
+    words.map(str::to_owned).collect()
+}
+
+/// Everything that is known of a container.
+#[derive(Debug)]
+struct Known<'a> {
+    store: &'a Store,
+    record: &'a Record,
+    place: Place,
+    /// Its `config.json`; null if it cannot be read.
+    spec: Json,
+    image: Option<Image>,
+}
+
+/// A container; `size` adds what it takes on disk.
+#[must_use]
+pub fn container(store: &Store, record: &Record, size: bool) -> Json {
+    let place = Containers::of(store).place(&record.id);
+    let spec = files::read_json(&place.dir.join("config.json"));
+    let image = record.image_id.as_ref();
+    let known = Known {
+        store,
+        record,
+        spec: spec.ok().flatten().unwrap_or_default(),
+        place,
+        image: image.and_then(|id| store.find_image(id).ok().flatten()),
+    };
+    let mut all = known.all();
+    if size {
+        let used = list::disk_use(store, record);
+        all["SizeRw"] = used.own.into();
+        all["SizeRootFs"] = (used.own + used.image).into();
+    }
+    all
+}
+
+impl Known<'_> {
+    fn all(&self) -> Json {
+        let record = self.record;
+        let args = &record.command;
+        let rest = if args.len() > 1 { &args[1..] } else { args };
+        let file = |name: &str| {
+            let path = self.place.files().join(name);
+            let found = path.exists().then(|| path.display().to_string());
+            found.unwrap_or_default()
+        };
+        let host_directory = record.image.strip_prefix("rootfs:").unwrap_or_default();
+        json!({
+            "Id": record.id,
+            "Created": time(record.created),
+            "Path": args.first().cloned().unwrap_or_default(),
+            "Args": rest,
+            "State": self.state(),
+            "Image": record.image_id.as_deref().unwrap_or_default(),
+            "ImageDigest": self.image.as_ref().map(|i| i.digest.as_str()).unwrap_or_default(),
+            "ImageName": record.image,
+            "Rootfs": host_directory,
+            "Pod": "",
+            "ResolvConfPath": file("resolv.conf"),
+            "HostnamePath": file("hostname"),
+            "HostsPath": file("hosts"),
+            "StaticDir": self.place.dir,
+            "OCIConfigPath": self.place.dir.join("config.json"),
+            "OCIRuntime": "rless",
+            "ConmonPidFile": "",
+            "PidFile": "",
+            "Name": record.name,
+            "RestartCount": 0,
+            "Driver": "rless",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": text(&self.spec, "/process/apparmorProfile"),
+            "EffectiveCaps": self.capabilities("effective"),
+            "BoundingCaps": self.capabilities("bounding"),
+            "ExecIDs": [],
+            "GraphDriver": {"Name": "rless", "Data": {"UpperDir": self.place.upper()}},
+            "Mounts": self.mounts(),
+            "Dependencies": [],
+            "NetworkSettings": self.network(),
+            "Namespace": "",
+            "IsInfra": false,
+            "IsService": false,
+            "Config": self.config(),
+            "HostConfig": self.host_config(),
+        })
+    }
+
+    fn state(&self) -> Json {
+        let record = self.record;
+        let pid = |process: Option<super::record::Process>| process.map_or(0, |p| p.pid);
+        let mut state = json!({
+            "OciVersion": text(&self.spec, "/ociVersion"),
+            "Status": record.state.word(),
+            "Running": record.state == State::Running,
+            "Paused": record.state == State::Paused,
+            "Restarting": record.state == State::Restarting,
+            "OOMKilled": record.oom_killed,
+            "Dead": false,
+            "Pid": pid(record.init),
+            "ExitCode": record.exit_code.unwrap_or(0),
+            "Error": record.error.as_deref().unwrap_or_default(),
+            "StartedAt": time(record.started),
+            "FinishedAt": time(record.finished),
+            "CheckpointedAt": NEVER,
+            "RestoredAt": NEVER,
+            "StoppedByUser": record.stopped_by_user,
+        });
+        if let Some(supervisor) = record.supervisor {
+            state["ConmonPid"] = supervisor.pid.into();
+        }
+        if let Some(scope) = record.scope.as_ref().filter(|_| record.state.up()) {
+            state["CgroupPath"] = format!("{scope}/container").into();
+        }
+        if let Some(health) = filter::health(record) {
+            state["Health"] = json!({"Status": health, "FailingStreak": 0, "Log": null});
+        }
+        state
+    }
+
+    fn capabilities(&self, set: &str) -> Vec<String> {
+        let mut found = words(&self.spec, &format!("/process/capabilities/{set}"));
+        found.sort();
+        found
+    }
+
+    /// The mounts that the user or the image asked for, as the runtime has them.
+    fn user_mounts(&self) -> Vec<UserMount> {
+        let wanted = |m: &&Json| {
+            let target = text(m, "/destination");
+            self.record.mounts.contains(&target)
+        };
+        let root = self.store.volumes_dir();
+        let all = self.spec.pointer("/mounts").and_then(Json::as_array);
+        let mounts = all.into_iter().flatten().filter(wanted);
+        mounts.map(|m| UserMount::of(m, &root)).collect()
+    }
+
+    fn mounts(&self) -> Vec<Json> {
+        let mut mounts = self.user_mounts();
+        mounts.retain(|m| m.kind != "tmpfs");
+        mounts.sort_by(|a, b| (b.kind, &a.target).cmp(&(a.kind, &b.target)));
+        mounts.iter().map(UserMount::json).collect()
+    }
+
+    fn network(&self) -> Json {
+        let record = self.record;
+        let mut settings = json!({
+            "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0,
+            "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+            "MacAddress": "", "Bridge": "", "SandboxID": "", "HairpinMode": false,
+            "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
+            "Ports": self.ports(true),
+            "SandboxKey": record.init.map_or(String::new(), |p| format!("/proc/{}/ns/net", p.pid)),
+        });
+        if matches!(record.network.as_str(), "none" | "host") {
+            let network = json!({
+                "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0,
+                "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+                "MacAddress": "", "NetworkID": record.network, "DriverOpts": null,
+                "IPAMConfig": null, "Links": null,
+            });
+            settings["Networks"] = json!({ record.network.as_str(): network });
+        }
+        settings
+    }
+
+    /// `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`; exposed ports that are not published have null.
+    fn ports(&self, exposed: bool) -> Json {
+        let mut ports = Map::new();
+        for (inside, ip, outside) in published(&self.record.ports) {
+            let bound = json!({"HostIp": ip, "HostPort": outside.to_string()});
+            let list = ports.entry(inside).or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.push(bound);
+            }
+        }
+        if exposed {
+            for port in &self.record.exposed {
+                ports.entry(with_protocol(port)).or_insert(Json::Null);
+            }
+        }
+        ports.into()
+    }
+
+    fn config(&self) -> Json {
+        let record = self.record;
+        let image = self.image.as_ref().and_then(|i| i.config.config().clone());
+        let says = super::spec::ImageSays::of(image.as_ref());
+        let entrypoint = says.entrypoint;
+        let fits = !entrypoint.is_empty() && record.command.starts_with(&entrypoint);
+        let (entrypoint, cmd) = if fits {
+            (
+                Json::from(entrypoint.clone()),
+                &record.command[entrypoint.len()..],
+            )
+        } else {
+            (Json::Null, record.command.as_slice())
+        };
+        let signal = record.stop_signal.unwrap_or(libc::SIGTERM);
+        let or_null = |json: Json| match &json {
+            Json::Object(map) if map.is_empty() => Json::Null,
+            _ => json,
+        };
+        let mut config = json!({
+            "Hostname": text(&self.spec, "/hostname"),
+            "Domainname": "",
+            "User": says.user,
+            "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
+            "Tty": at(&self.spec, "/process/terminal") == Json::Bool(true),
+            "OpenStdin": false,
+            "StdinOnce": false,
+            "Env": words(&self.spec, "/process/env"),
+            "Cmd": if cmd.is_empty() { Json::Null } else { cmd.into() },
+            "Image": record.image,
+            "Volumes": null,
+            "WorkingDir": text(&self.spec, "/process/cwd"),
+            "Entrypoint": entrypoint,
+            "OnBuild": null,
+            "Labels": or_null(json!(record.labels)),
+            "Annotations": at(&self.spec, "/annotations"),
+            "StopSignal": super::signal::name(signal),
+            "StopTimeout": record.stop_timeout.unwrap_or(super::record::STOP_TIMEOUT),
+            "Umask": "0022",
+            "Timeout": 0,
+            "Passwd": true,
+        });
+        if !record.exposed.is_empty() {
+            let ports = record.exposed.iter().map(|p| (with_protocol(p), json!({})));
+            config["ExposedPorts"] = Json::Object(ports.collect());
+        }
+        config
+    }
+
+    fn host_config(&self) -> Json {
+        let record = self.record;
+        let mounts = self.user_mounts();
+        let (tmpfs, binds): (Vec<&UserMount>, _) = mounts.iter().partition(|m| m.kind == "tmpfs");
+        let tmpfs: BTreeMap<&str, String> = tmpfs
+            .iter()
+            .map(|m| (m.target.as_str(), m.options()))
+            .collect();
+        let (manager, cgroups) = match cgroup::detect().rung {
+            Rung::Systemd { .. } => ("systemd", "default"),
+            Rung::Delegated { .. } => ("cgroupfs", "default"),
+            Rung::None { .. } => ("", "disabled"),
+        };
+        let (added, dropped) = self.changed_capabilities();
+        let mut config = json!({
+            "Binds": binds.iter().map(|m| m.bind()).collect::<Vec<_>>(),
+            "CgroupManager": manager,
+            "CgroupMode": "private",
+            "Cgroups": cgroups,
+            "ContainerIDFile": "",
+            "LogConfig": {
+                "Type": record.log.driver.to_string(),
+                "Config": null,
+                "Path": record.log.file(&self.place.dir),
+                "Tag": record.log.tag,
+                "Size": record.log.max_size.unwrap_or(0),
+            },
+            "NetworkMode": record.network,
+            "PortBindings": self.ports(false),
+            "RestartPolicy": {"Name": filter::policy(record), "MaximumRetryCount": 0},
+            "AutoRemove": record.auto_remove,
+            "Annotations": at(&self.spec, "/annotations"),
+            "VolumeDriver": "",
+            "VolumesFrom": null,
+            "CapAdd": added,
+            "CapDrop": dropped,
+            "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": [],
+            "GroupAdd": [],
+            "IpcMode": "shareable",
+            "Links": null,
+            "OomScoreAdj": number(&self.spec, "/process/oomScoreAdj"),
+            "PidMode": "private",
+            "Privileged": self.privileged(),
+            "PublishAllPorts": false,
+            "ReadonlyRootfs": at(&self.spec, "/root/readonly") == Json::Bool(true),
+            "SecurityOpt": self.security(),
+            "Tmpfs": tmpfs,
+            "UTSMode": "private",
+            "UsernsMode": "",
+            "IDMappings": self.mappings(),
+            "ShmSize": self.shm_size(),
+            "Runtime": "oci",
+            "ConsoleSize": [0, 0],
+            "DiskQuota": record.storage_size.unwrap_or(0),
+            "Ulimits": self.ulimits(),
+        });
+        if let (Some(config), Json::Object(limits)) = (config.as_object_mut(), self.limits()) {
+            config.extend(limits);
+        }
+        config
+    }
+
+    fn limits(&self) -> Json {
+        let resources = at(&self.spec, "/linux/resources");
+        let (quota, period) = (
+            number(&resources, "/cpu/quota"),
+            number(&resources, "/cpu/period"),
+        );
+        let nano = if period > 0 {
+            quota.saturating_mul(1_000_000_000) / period
+        } else {
+            0
+        };
+        json!({
+            "Memory": number(&resources, "/memory/limit"),
+            "MemoryReservation": number(&resources, "/memory/reservation"),
+            "MemorySwap": number(&resources, "/memory/swap"),
+            "MemorySwappiness": number(&resources, "/memory/swappiness"),
+            "KernelMemory": 0,
+            "OomKillDisable": false,
+            "CpuShares": number(&resources, "/cpu/shares"),
+            "CpuPeriod": period,
+            "CpuQuota": quota,
+            "NanoCpus": nano,
+            "CpuRealtimePeriod": 0,
+            "CpuRealtimeRuntime": 0,
+            "CpusetCpus": text(&resources, "/cpu/cpus"),
+            "CpusetMems": text(&resources, "/cpu/mems"),
+            "PidsLimit": number(&resources, "/pids/limit"),
+            "BlkioWeight": number(&resources, "/blockIO/weight"),
+            "BlkioDeviceReadBps": at(&resources, "/blockIO/throttleReadBpsDevice"),
+            "BlkioDeviceWriteBps": at(&resources, "/blockIO/throttleWriteBpsDevice"),
+            "BlkioDeviceReadIOps": at(&resources, "/blockIO/throttleReadIOPSDevice"),
+            "BlkioDeviceWriteIOps": at(&resources, "/blockIO/throttleWriteIOPSDevice"),
+            "CgroupConf": at(&resources, "/unified"),
+            "CgroupParent": "",
+            "Devices": at(&self.spec, "/linux/devices").as_array().cloned().unwrap_or_default(),
+        })
+    }
+
+    fn privileged(&self) -> bool {
+        let masked = words(&self.spec, "/linux/maskedPaths").is_empty();
+        let caps = self.capabilities("bounding").len();
+        masked && caps > 30 && at(&self.spec, "/linux/seccomp").is_null()
+    }
+
+    fn security(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if at(&self.spec, "/process/noNewPrivileges") == Json::Bool(true) {
+            all.push("no-new-privileges".to_owned());
+        }
+        if !self.spec.is_null() && at(&self.spec, "/linux/seccomp").is_null() && !self.privileged()
+        {
+            all.push("seccomp=unconfined".to_owned());
+        }
+        all
+    }
+
+    fn changed_capabilities(&self) -> (Vec<String>, Vec<String>) {
+        let has = self.capabilities("bounding");
+        let usual = caps::default_names();
+        let added = has.iter().filter(|c| !usual.contains(c)).cloned();
+        let dropped = usual.iter().filter(|c| !has.contains(c)).cloned();
+        match self.spec {
+            Json::Null => (Vec::new(), Vec::new()),
+            _ => (added.collect(), dropped.collect()),
+        }
+    }
+
+    fn mappings(&self) -> Json {
+        let map = |kind: &str| -> Vec<String> {
+            let all = at(&self.spec, &format!("/linux/{kind}Mappings"));
+            let line = |m: &Json| {
+                let field = |name| number(m, name);
+                format!(
+                    "{}:{}:{}",
+                    field("/containerID"),
+                    field("/hostID"),
+                    field("/size")
+                )
+            };
+            all.as_array().into_iter().flatten().map(line).collect()
+        };
+        json!({"UidMap": map("uid"), "GidMap": map("gid")})
+    }
+
+    fn shm_size(&self) -> i64 {
+        let mounts = at(&self.spec, "/mounts");
+        let shm = mounts
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|m| text(m, "/destination") == "/dev/shm");
+        let options = shm.map(|m| words(m, "/options")).unwrap_or_default();
+        let size = options.iter().find_map(|o| o.strip_prefix("size="));
+        let size = size.map(|s| s.trim_end_matches('k'));
+        let unit = if options
+            .iter()
+            .any(|o| o.starts_with("size=") && o.ends_with('k'))
+        {
+            1024
+        } else {
+            1
+        };
+        size.and_then(|s| s.parse::<i64>().ok()).unwrap_or(0) * unit
+    }
+
+    fn ulimits(&self) -> Vec<Json> {
+        let all = at(&self.spec, "/process/rlimits");
+        let one = |limit: &Json| {
+            json!({
+                "Name": text(limit, "/type"),
+                "Soft": at(limit, "/soft"),
+                "Hard": at(limit, "/hard"),
+            })
+        };
+        all.as_array().into_iter().flatten().map(one).collect()
+    }
+}
+
+fn with_protocol(port: &str) -> String {
+    if port.contains('/') {
+        port.to_owned()
+    } else {
+        format!("{port}/tcp")
+    }
+}
+
+/// Every published port: inside, host address, host port; by protocol and number.
+#[must_use]
+pub fn published(ports: &[Port]) -> Vec<(String, String, u16)> {
+    let mut all: Vec<(&str, u16, String, u16)> = Vec::new();
+    for port in ports {
+        let ip = match port.host_ip.as_str() {
+            "" => "0.0.0.0",
+            ip => ip,
+        };
+        for n in 0..port.range.max(1) {
+            let (inside, outside) = (port.container_port + n, port.host_port + n);
+            all.push((&port.protocol, inside, ip.to_owned(), outside));
+        }
+    }
+    all.sort();
+    all.into_iter()
+        .map(|(protocol, inside, ip, outside)| (format!("{inside}/{protocol}"), ip, outside))
+        .collect()
+}
+
+/// A mount that was asked for.
+#[derive(Debug)]
+struct UserMount {
+    kind: &'static str,
+    name: Option<String>,
+    source: String,
+    target: String,
+    writable: bool,
+    propagation: String,
+    others: Vec<String>,
+}
+
+const PROPAGATIONS: [&str; 8] = [
+    "shared",
+    "slave",
+    "private",
+    "rshared",
+    "rslave",
+    "rprivate",
+    "unbindable",
+    "runbindable",
+];
+
+impl UserMount {
+    fn of(mount: &Json, volumes: &Path) -> UserMount {
+        let source = text(mount, "/source");
+        let inside = Path::new(&source).strip_prefix(volumes).ok();
+        let name = inside.and_then(|p| Some(p.iter().next()?.to_str()?.to_owned()));
+        let kind = match (text(mount, "/type").as_str(), &name) {
+            ("tmpfs", _) => "tmpfs",
+            (_, Some(_)) => "volume",
+            _ => "bind",
+        };
+        let mut mount = UserMount {
+            kind,
+            name,
+            source,
+            target: text(mount, "/destination"),
+            writable: true,
+            propagation: String::new(),
+            others: words(mount, "/options"),
+        };
+        let propagation = mount
+            .others
+            .iter()
+            .find(|o| PROPAGATIONS.contains(&o.as_str()));
+        mount.propagation = propagation.cloned().unwrap_or_default();
+        mount.writable = !mount.others.iter().any(|o| o == "ro");
+        // The last two are no mount options, but words to our runtime.
+        let own =
+            |o: &str| ["ro", "rw", "tmpcopyup", "copyup"].contains(&o) || PROPAGATIONS.contains(&o);
+        mount.others.retain(|o| !own(o));
+        mount
+    }
+
+    fn json(&self) -> Json {
+        let mut json = json!({
+            "Type": self.kind,
+            "Source": self.source,
+            "Destination": self.target,
+            "Driver": if self.name.is_some() { "local" } else { "" },
+            "Mode": "",
+            "Options": self.others,
+            "RW": self.writable,
+            "Propagation": self.propagation,
+        });
+        if let Some(name) = &self.name {
+            json["Name"] = name.as_str().into();
+        }
+        json
+    }
+
+    fn options(&self) -> String {
+        let mut all = vec![if self.writable { "rw" } else { "ro" }];
+        all.extend(Some(self.propagation.as_str()).filter(|p| !p.is_empty()));
+        all.extend(self.others.iter().map(String::as_str));
+        all.join(",")
+    }
+
+    fn bind(&self) -> String {
+        let source = self.name.as_ref().unwrap_or(&self.source);
+        format!("{source}:{}:{}", self.target, self.options())
+    }
+}
+
+/// An image.
+///
+/// # Errors
+/// Its configuration cannot be written as JSON.
+pub fn image(store: &Store, image: &Image) -> Result<Json> {
+    let whole = serde_json::to_value(&image.config)?;
+    let manifest = image.digest.parse().ok();
+    let manifest = manifest.map(|digest| store.blob_path(&digest));
+    let manifest: Option<Json> = manifest.and_then(|p| files::read_json(&p).ok().flatten());
+    let manifest = manifest.unwrap_or_default();
+    let mut config = at(&whole, "/config");
+    if let Json::Object(config) = &mut config {
+        config.retain(|_, v| !v.is_null());
+    }
+    let layers: Vec<String> = image
+        .layers
+        .iter()
+        .map(|l| {
+            if l.contains(':') {
+                l.clone()
+            } else {
+                format!("sha256:{l}")
+            }
+        })
+        .collect();
+    Ok(json!({
+        "Id": image.id,
+        "Digest": image.digest,
+        "RepoTags": image.names,
+        "RepoDigests": image.repo_digests,
+        "Parent": "",
+        "Comment": text(&whole, "/history/0/comment"),
+        "Created": time(image.created),
+        "Config": if config.is_null() { json!({}) } else { config.clone() },
+        "Version": "",
+        "Author": text(&whole, "/author"),
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {"Name": "rless", "Data": {"Index": image.index}},
+        "RootFS": {"Type": "layers", "Layers": layers},
+        "Labels": at(&config, "/Labels"),
+        "Annotations": at(&manifest, "/annotations").as_object().cloned().unwrap_or_default(),
+        "ManifestType": text(&manifest, "/mediaType"),
+        "User": text(&config, "/User"),
+        "History": at(&whole, "/history").as_array().cloned().unwrap_or_default(),
+        "NamesHistory": image.names,
+    }))
+}
+
+/// A volume.
+#[must_use]
+pub fn volume(store: &Store, volume: &Volume) -> Json {
+    let mut json = json!({
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": volumes::data(&store.volumes_dir(), &volume.name),
+        "CreatedAt": volume.created,
+        "Labels": volume.labels,
+        "Scope": "local",
+        "Options": {},
+        "MountCount": 0,
+    });
+    if volume.anonymous {
+        json["Anonymous"] = true.into();
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_told_apart_and_their_options_sorted() {
+        let mount = |json: Json| UserMount::of(&json, Path::new("/s/volumes"));
+        let volume = mount(json!({
+            "destination": "/data", "source": "/s/volumes/v/_data",
+            "options": ["rbind", "rprivate", "nosuid"],
+        }));
+        assert_eq!(volume.json()["Type"], "volume");
+        assert_eq!(volume.json()["Name"], "v");
+        assert_eq!(volume.bind(), "v:/data:rw,rprivate,rbind,nosuid");
+        let bind = mount(json!({
+            "destination": "/host", "source": "/tmp", "options": ["rbind", "ro"],
+        }));
+        assert_eq!(bind.json()["RW"], false);
+        assert_eq!(bind.bind(), "/tmp:/host:ro,rbind");
+        let tmpfs = mount(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs"}));
+        assert_eq!(tmpfs.kind, "tmpfs");
+    }
+
+    #[test]
+    fn ports_are_sorted_by_protocol_and_number() {
+        let port = |protocol: &str, inside, range| Port {
+            host_ip: String::new(),
+            host_port: inside + 8000,
+            container_port: inside,
+            range,
+            protocol: protocol.into(),
+        };
+        let all = published(&[port("udp", 53, 1), port("tcp", 80, 2), port("tcp", 9, 1)]);
+        let all: Vec<String> = all
+            .iter()
+            .map(|(i, ip, o)| format!("{i} {ip} {o}"))
+            .collect();
+        assert_eq!(
+            all,
+            [
+                "9/tcp 0.0.0.0 8009",
+                "80/tcp 0.0.0.0 8080",
+                "81/tcp 0.0.0.0 8081",
+                "53/udp 0.0.0.0 8053"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_container_without_a_configuration_is_told_of_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_at(&dir.path().join("d"), &dir.path().join("r")).unwrap();
+        let record: Record = serde_json::from_value(json!({
+            "version": 1, "id": "a".repeat(64), "name": "n", "image": "i", "image_id": null,
+            "command": ["true"], "created": "2026-01-01T00:00:00Z", "state": "exited",
+            "exit_code": 3, "auto_remove": false, "network": "none", "exposed": ["80"],
+        }))
+        .unwrap();
+        let json = container(&store, &record, true);
+        assert_eq!(json["State"]["ExitCode"], 3);
+        assert_eq!(json["State"]["FinishedAt"], NEVER);
+        assert_eq!(json["Args"][0], "true");
+        assert_eq!(
+            json["NetworkSettings"]["Networks"]["none"]["NetworkID"],
+            "none"
+        );
+        assert!(json["NetworkSettings"]["Ports"]["80/tcp"].is_null());
+        assert_eq!(json["HostConfig"]["RestartPolicy"]["Name"], "no");
+        assert_eq!(json["SizeRw"], 0);
+    }
+}
