@@ -122,10 +122,19 @@ pub fn kind(error: &anyhow::Error) -> Kind {
         .unwrap_or(Kind::Failed)
 }
 
+/// What a report begins with: podman's word, which scripts look for.
+pub const PREFIX: &str = "Error: ";
+
 /// The message for the user: one line with the cause chain joined by `: `, then the hints.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> String {
-    let mut text = String::from("rless: ");
+    format!("{PREFIX}{}", message(error))
+}
+
+/// [`report`] without its first word: for a message that goes to another process first.
+#[must_use]
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
     let mut last = String::new();
     for (i, link) in error.chain().enumerate() {
         let message = link.to_string();
@@ -171,7 +180,7 @@ mod tests {
         assert_eq!(kind(&e), Kind::CommandNotFound);
         assert_eq!(
             report(&e),
-            "rless: starting container: no such file\n  hint: check PATH"
+            "Error: starting container: no such file\n  hint: check PATH"
         );
     }
 

@@ -46,7 +46,9 @@ use crate::container::volumes;
 use crate::error::{self, Kind, Result};
 use crate::trace;
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -178,12 +180,26 @@ fn usage_exit(e: &clap::Error) -> ExitCode {
     let plain = Cli::command().try_get_matches();
     match plain.err().filter(|p| !e.use_stderr() && !p.use_stderr()) {
         Some(help) => drop(help.print()),
+        None if e.use_stderr() => warn(usage_text(e).trim_end()),
         None => drop(e.print()),
     }
     if e.use_stderr() {
         ExitCode::from(Kind::Usage.exit_code())
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+/// clap's text, beginning as all our errors do.
+fn usage_text(e: &clap::Error) -> String {
+    let text = e.render();
+    let text = match std::io::stderr().is_terminal() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    match e.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => text,
+        _ => text.replacen("error:", error::PREFIX.trim_end(), 1),
     }
 }
 

@@ -231,8 +231,7 @@ fn tell(pipe: OwnedFd, result: Result<String>) {
             failed: None,
         },
         Err(e) => {
-            let report = error::report(&e);
-            let report = report.strip_prefix("rless: ").unwrap_or(&report).to_owned();
+            let report = error::message(&e);
             Told {
                 done: None,
                 failed: Some((kind_number(error::kind(&e)), report)),

@@ -72,8 +72,7 @@ pub(super) fn send_text(
 /// Sends why init could not go on.
 pub(super) fn send_failure(socket: impl AsFd, error: &anyhow::Error) -> io::Result<()> {
     let mut message = vec![Tag::Failed.byte(), error::kind(error).exit_code()];
-    let report = error::report(error);
-    let report = report.strip_prefix("rless: ").unwrap_or(&report);
+    let report = error::message(error);
     let end = report.floor_char_boundary(LIMIT - message.len());
     message.extend_from_slice(&report.as_bytes()[..end]);
     send_message(socket, &message, None)

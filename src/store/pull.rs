@@ -100,10 +100,7 @@ impl Store {
             (PullPolicy::Newer, Some(image)) => self
                 .ask_registries(parsed, wanted, options, progress)
                 .or_else(|e| {
-                    progress.message(&format!(
-                        "{}; using what is here",
-                        error::report(&e).trim_start_matches("rless: ")
-                    ));
+                    progress.message(&format!("{}; using what is here", error::message(&e)));
                     Ok(image)
                 }),
             _ => self.ask_registries(parsed, wanted, options, progress),

@@ -371,8 +371,8 @@ fn compare(step: &Step, podman: &Answer, rless: &Answer, wrong: &mut Vec<String>
         }
     } else if podman.err.contains("Error: ") {
         must_hold(&step.words);
-        if rless.err.is_empty() {
-            wrong.push(format!("no error text, podman has {:?}", podman.err));
+        if !rless.err.contains("Error: ") {
+            wrong.push(format!("{:?} where podman has {:?}", rless.err, podman.err));
         }
     } else if rless.err != podman.err {
         wrong.push(format!("stderr {:?}, not {:?}", rless.err, podman.err));
