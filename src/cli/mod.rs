@@ -19,6 +19,8 @@ pub mod format;
 pub mod human;
 
 mod attach;
+mod commit;
+mod diff;
 mod events;
 mod exec;
 mod generate;
@@ -78,6 +80,8 @@ enum Command {
     Rm(rm::Args),
     Stop(stop::Args),
     Volume(volume::Args),
+    Commit(commit::Args),
+    Diff(diff::Args),
     Events(events::Args),
     Exec(exec::Args),
     Logs(logs::Args),
@@ -102,6 +106,8 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Rm(args) => rm::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Volume(args) => volume::run(&args),
+        Command::Commit(args) => commit::run(args),
+        Command::Diff(args) => diff::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Exec(args) => exec::run(args),
         Command::Logs(args) => logs::run(&args),

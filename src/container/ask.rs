@@ -47,6 +47,13 @@ pub enum Question {
     Pause,
     /// Let them go on.
     Unpause,
+    /// Make a frozen state of its files ([`crate::cow::frozen`]) in a directory that does not exist yet.
+    Freeze {
+        /// The directory, on the upper's file system.
+        dir: std::path::PathBuf,
+        /// With the files' content.
+        content: bool,
+    },
     /// Give it this name, which is linked to it already.
     Rename {
         /// The new name.

@@ -71,7 +71,7 @@ pub fn resolve(
     })
 }
 
-fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Result<Chosen> {
+pub(super) fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Result<Chosen> {
     let doing = || {
         failed(format!(
             "using the directory {path:?} as a root file system"

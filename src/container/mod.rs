@@ -3,7 +3,9 @@
 pub mod ask;
 pub mod attach;
 mod clear;
+pub mod commit;
 mod damaged;
+pub mod diff;
 pub mod env;
 pub mod events;
 pub mod exec;
@@ -31,5 +33,6 @@ pub mod tail;
 pub mod terminal;
 pub mod user;
 pub mod volume_filter;
+pub mod view;
 pub mod volumes;
 pub mod when;

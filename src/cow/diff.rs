@@ -57,6 +57,8 @@ pub struct Change {
     pub kind: Kind,
     /// What is there now; 0 where nothing is.
     pub ino: u64,
+    /// It is a directory.
+    pub is_dir: bool,
     /// A directory in the place of another directory: nothing of the lower's shows in it, all that is in it is listed.
     pub opaque: bool,
 }
@@ -97,7 +99,7 @@ impl Cow {
             more: HashSet::new(),
             out: Vec::new(),
         };
-        walk.push(b"", Kind::Added, Index::ROOT);
+        walk.push(b"", Kind::Added, Index::ROOT, true);
         walk.dir(&mut Vec::new(), Index::ROOT, None)
             .context("listing the container's root")?;
         Ok(walk.out)
@@ -218,7 +220,7 @@ impl Walk<'_> {
             true => Kind::Changed,
             false => Kind::Parent,
         };
-        self.push(path, kind, ino);
+        self.push(path, kind, ino, true);
         self.dir(path, ino, Some(ino))?;
         if kind == Kind::Parent && self.out.len() == at + 1 {
             self.out.pop();
@@ -226,11 +228,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn push(&mut self, path: &[u8], kind: Kind, ino: u64) {
+    fn push(&mut self, path: &[u8], kind: Kind, ino: u64, is_dir: bool) {
         self.out.push(Change {
             path: path.to_vec(),
             kind,
             ino,
+            is_dir,
             opaque: false,
         });
     }
@@ -290,7 +293,7 @@ impl Walk<'_> {
     fn child(&mut self, path: &mut Vec<u8>, new: Option<u64>, old: Option<u64>) -> Res<()> {
         let Some(ino) = new else {
             if old.is_some() {
-                self.push(path, Kind::Deleted, 0);
+                self.push(path, Kind::Deleted, 0, false);
             }
             return Ok(());
         };
@@ -304,12 +307,12 @@ impl Walk<'_> {
             }
             Some(old) if old == ino => {
                 if self.linked.contains(&ino) || self.tree.differs(ino)? {
-                    self.push(path, Kind::Changed, ino);
+                    self.push(path, Kind::Changed, ino, is_dir);
                 }
                 Ok(())
             }
             Some(old) => {
-                self.push(path, Kind::Changed, ino);
+                self.push(path, Kind::Changed, ino, is_dir);
                 self.note(ino)?;
                 let over = is_dir && self.tree.low.meta(old)?.is_some_and(|m| m.is_dir());
                 if let Some(last) = self.out.last_mut() {
@@ -321,7 +324,7 @@ impl Walk<'_> {
                 }
             }
             None => {
-                self.push(path, Kind::Added, ino);
+                self.push(path, Kind::Added, ino, is_dir);
                 self.note(ino)?;
                 match is_dir {
                     true => self.dir(path, ino, None),

@@ -250,6 +250,7 @@ impl Needed {
                 .flat_map(|r| {
                     r.manifests
                         .iter()
+                        .chain(&r.blobs)
                         .cloned()
                         .chain([format!("sha256:{}", r.id)])
                 })

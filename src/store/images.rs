@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<String>,
     /// Bytes of the layers, uncompressed.
     pub(crate) size: u64,
+    /// Digests of layers that are kept as tars, too: those made here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blobs: Vec<String>,
 }
 
 impl Store {

@@ -13,9 +13,13 @@
 //! | `tags.rs` | names |
 //! | `sources.rs` | registries, layouts and archives behind one trait |
 //! | `pull.rs`, `fetch.rs` | from a source into the store: the image, its layers |
+//! | `archive.rs`, `commit.rs` | a container's files as a tar; its changes as an image |
+//! | `changes.rs` | what an image's uppermost layer changed |
 //! | `gc.rs` | removal and collection |
 //! | `tarball.rs`, `packs.rs`, `layers.rs` | a layer's tar into packs and index; indexes merged |
 
+mod changes;
+mod commit;
 mod fetch;
 mod gc;
 mod images;
@@ -24,6 +28,7 @@ mod sources;
 mod tags;
 mod work;
 
+pub mod archive;
 pub mod dirs;
 pub mod files;
 pub mod layers;
@@ -36,6 +41,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::image::registry::Notice;
 
+pub use commit::{Format, NewImage};
 pub use images::short;
 pub use sources::Spec;
 

@@ -40,14 +40,16 @@ struct For {
 }
 
 /// An image as described by its source, verified, before its layers are fetched.
-struct Described {
-    manifest: Fetched,
+pub(super) struct Described {
+    pub(super) manifest: Fetched,
     /// The index through which it was chosen.
-    list: Option<Fetched>,
-    config: Vec<u8>,
-    id: String,
-    diff_ids: Vec<Digest>,
-    layers: Vec<Wanted>,
+    pub(super) list: Option<Fetched>,
+    pub(super) config: Vec<u8>,
+    pub(super) id: String,
+    pub(super) diff_ids: Vec<Digest>,
+    pub(super) layers: Vec<Wanted>,
+    /// Digests of layers that are kept as they are.
+    pub(super) blobs: Vec<String>,
 }
 
 impl Store {
@@ -232,7 +234,12 @@ impl Store {
     }
 
     /// Makes the image visible. Everything it refers to is written and flushed before.
-    fn commit(&self, image: &Described, dirs: &LayerDirs, names: &[Reference]) -> Result<()> {
+    pub(super) fn commit(
+        &self,
+        image: &Described,
+        dirs: &LayerDirs,
+        names: &[Reference],
+    ) -> Result<()> {
         let _lock = Lock::exclusive(&self.image_lock(&image.id))?;
         let index = self.image_index(&image.id);
         let diff_ids: Vec<String> = image.diff_ids.iter().map(Digest::to_string).collect();
@@ -248,7 +255,10 @@ impl Store {
             self.write_blob(&document.digest, &document.bytes)?;
         }
         let old = self.record(&image.id).unwrap_or(None);
-        let mut manifests = old.map(|r| r.manifests).unwrap_or_default();
+        let (mut manifests, mut blobs) = old.map(|r| (r.manifests, r.blobs)).unwrap_or_default();
+        blobs.extend(image.blobs.iter().cloned());
+        blobs.sort();
+        blobs.dedup();
         for document in &documents {
             let digest = document.digest.to_string();
             manifests.retain(|m| *m != digest);
@@ -260,6 +270,7 @@ impl Store {
             digest: image.manifest.digest.to_string(),
             layers: diff_ids,
             size: fetch::size(self, &image.diff_ids)?,
+            blobs,
         };
         let tags: Vec<Tag> = names
             .iter()
@@ -365,6 +376,7 @@ fn describe(source: &dyn Source, platform: &Platform) -> Result<Described> {
         config,
         diff_ids,
         layers,
+        blobs: Vec::new(),
     })
 }
 

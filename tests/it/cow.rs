@@ -18,6 +18,7 @@ mod contend;
 mod crash;
 mod faults;
 mod fleet;
+mod layer;
 mod memory;
 mod mounted;
 mod ops;

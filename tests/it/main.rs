@@ -5,6 +5,7 @@
 //! skips with its reason.
 #![allow(clippy::print_stderr, clippy::unwrap_used, clippy::panic)]
 
+mod commit;
 mod conformance;
 mod cow;
 mod exec;

@@ -45,6 +45,10 @@ impl Relay<'_> {
             }
             Question::Pause => self.freeze(true).map(Some),
             Question::Unpause => self.freeze(false).map(Some),
+            Question::Freeze { dir, content } => {
+                self.job.cow.freeze(dir, *content)?;
+                Ok(Some(Json::Null))
+            }
             Question::Rename { name } => {
                 let old = std::mem::replace(&mut self.job.record.name, name.clone());
                 if let Err(e) = self.job.place.replace(&self.job.record) {

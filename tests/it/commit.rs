@@ -1,0 +1,248 @@
+//! `diff`, `commit`: a container's changes as podman lists them, and as an image.
+
+use crate::harness::{Sandbox, world};
+
+/// Changes of every kind in an Alpine container.
+const CHANGES: &str = "echo hi >>/etc/passwd; touch /new; mkdir /dd; echo a >/dd/a; rm /etc/motd; mv /etc/apk/keys /etc/keys2;
+    chmod 700 /srv; rm -r /etc/network; mkdir /etc/network; echo x >/etc/network/q; ln /etc/group /etc/group2;
+    touch /tmp/z; rm /tmp/z; rm -r /media; echo f >/media; ln -sf x /etc/issue; mkdir /var/lib/udhcpd;
+    chown 33 /etc/shells; echo x >>/usr/share/udhcpc/default.script";
+
+/// What podman 5.4.2 lists for them (names of keys left out).
+const LISTED: &str = "A /dd
+A /dd/a
+C /etc
+C /etc/apk
+D /etc/apk/keys
+C /etc/group
+A /etc/group2
+C /etc/issue
+A /etc/keys2
+D /etc/motd
+D /etc/network
+A /etc/network/q
+C /etc/passwd
+C /etc/shells
+C /media
+A /new
+C /srv
+C /tmp
+C /usr/share/udhcpc/default.script
+C /var/lib
+C /var
+A /var/lib/udhcpd
+";
+
+fn without_keys(out: &str) -> String {
+    let lines = out.lines().filter(|l| !l.contains(".rsa.pub"));
+    lines.map(|l| format!("{l}\n")).collect()
+}
+
+#[test]
+fn diff_lists_what_podman_lists_running_and_ended() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let image = world.reference("alpine");
+    s.rless([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        &image,
+        "sh",
+        "-c",
+        CHANGES,
+    ])
+    .ok();
+    assert_eq!(without_keys(&s.rless(["diff", "c"]).ok()), LISTED);
+    let json = s.rless(["diff", "--format", "json", "-l"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["changed"][0], "/etc");
+    assert_eq!(json["deleted"][0], "/etc/apk/keys");
+    let script = format!("{CHANGES}; touch /ready; sleep 60");
+    s.rless([
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "l",
+        &image,
+        "sh",
+        "-c",
+        &script,
+    ])
+    .ok();
+    let expect = LISTED.replace("C /srv\n", "A /ready\nC /srv\n");
+    crate::harness::wait_for("the changes", std::time::Duration::from_secs(30), || {
+        s.rless(["diff", "l"]).ok().contains("A /ready")
+    });
+    assert_eq!(without_keys(&s.rless(["diff", "l"]).ok()), expect);
+    assert_eq!(s.rless(["diff", "nosuch"]).exits(125).out, "");
+    s.rless(["diff"]).exits(125);
+    s.rless(["diff", "--format", "x", "c"]).exits(125);
+    // Of an image: what its uppermost layer did.
+    s.rless(["commit", "-q", "c", "committed"]).ok();
+    let of_image = without_keys(&s.rless(["diff", "committed"]).ok());
+    assert_eq!(of_image, LISTED);
+    s.rless(["rm", "-f", "-t", "0", "c", "l"]).ok();
+    s.rless(["rmi", "committed"]).ok();
+}
+
+#[test]
+fn a_committed_image_runs_has_the_configuration_and_can_be_committed_over() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let image = world.reference("alpine");
+    s.rless([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        "-e",
+        "A=1",
+        "-w",
+        "/srv",
+        "--label",
+        "x=y",
+        &image,
+        "sh",
+        "-c",
+        "echo one >/f",
+    ])
+    .ok();
+    let id = s
+        .rless([
+            "commit",
+            "-q",
+            "-a",
+            "me",
+            "-c",
+            "CMD [\"cat\",\"/f\"]",
+            "-c",
+            "ENV B=2",
+            "c",
+            "one",
+        ])
+        .ok();
+    assert_eq!(id.trim().len(), 64);
+    assert_eq!(
+        s.rless(["run", "--rm", "--network", "none", "one"]).ok(),
+        "one\n"
+    );
+    let env = s.rless([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "one",
+        "sh",
+        "-c",
+        "echo $A $B $PWD",
+    ]);
+    assert_eq!(env.ok(), "1 2 /srv\n");
+    s.rless(["rm", "c"]).ok();
+    s.rless([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        "one",
+        "sh",
+        "-c",
+        "echo two >>/f",
+    ])
+    .ok();
+    let told = s.rless(["commit", "c", "two"]).exits(0);
+    assert!(
+        told.err.contains("Writing manifest to image destination"),
+        "{}",
+        told.err
+    );
+    assert_eq!(
+        s.rless(["run", "--rm", "--network", "none", "two", "cat", "/f"])
+            .ok(),
+        "one\ntwo\n"
+    );
+    let iid = s.dir.join("iid");
+    let path = iid.to_str().unwrap();
+    let id = s
+        .rless(["commit", "-q", "-s", "--iidfile", path, "c", "flat"])
+        .ok();
+    assert_eq!(std::fs::read_to_string(&iid).unwrap(), id.trim());
+    assert_eq!(
+        s.rless(["run", "--rm", "--network", "none", "flat", "cat", "/f"])
+            .ok(),
+        "one\ntwo\n"
+    );
+    for bad in [
+        &["-m", "text", "c"][..],
+        &["-f", "foo", "c"],
+        &["-c", "FOO=1", "c"],
+        &["c", "BAD:Name:x"],
+        &["nosuch"],
+        &[],
+    ] {
+        let mut words = vec!["commit"];
+        words.extend(bad);
+        s.rless(words).exits(125);
+    }
+    s.rless(["rm", "c"]).ok();
+    s.rless(["rmi", "one", "two", "flat"]).ok();
+}
+
+#[test]
+fn a_commit_of_a_running_container_is_of_one_moment_and_stops_nothing() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let image = world.reference("alpine");
+    let script = "i=0; while true; do i=$((i+1)); echo $i >>/a; echo $i >>/b; done";
+    s.rless([
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "l",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
+    let mut last = 0;
+    for _ in 0..4 {
+        s.rless(["commit", "-q", "l", "moment"]).ok();
+        let count = "tail -qn 1 /a /b; wc -l </a; wc -l </b";
+        let out = s
+            .rless([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "moment",
+                "sh",
+                "-c",
+                count,
+            ])
+            .ok();
+        let n: Vec<u64> = out.lines().map(|l| l.trim().parse().unwrap()).collect();
+        let [a, b, lines_a, lines_b] = n[..] else {
+            panic!("{out}")
+        };
+        assert!(a == b || a == b + 1, "{out}");
+        assert_eq!((a, b), (lines_a, lines_b), "nothing is missing in between");
+        assert!(a > last, "it goes on: {last} {out}");
+        last = a;
+    }
+    assert!(
+        !s.rless(["ps", "-q", "--filter", "status=running"])
+            .ok()
+            .is_empty()
+    );
+    s.rless(["rm", "-f", "-t", "0", "l"]).ok();
+    s.rless(["rmi", "moment"]).ok();
+}
