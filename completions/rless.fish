@@ -36,8 +36,11 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "ps" -d 'List containers
 complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "commit" -d 'Make an image of a container: its own image, and over it what the container changed'
+complete -c rless -n "__fish_rless_needs_command" -f -a "diff" -d 'Show what a container changed in its file system, or what an image\'s uppermost layer did'
 complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "exec" -d 'Run a command in a running container'
+complete -c rless -n "__fish_rless_needs_command" -f -a "export" -d 'Write a container\'s files as a tar archive'
 complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what containers wrote'
 complete -c rless -n "__fish_rless_needs_command" -f -a "attach" -d 'Attach to a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "inspect" -d 'Show everything that is known of containers, images and volumes'
@@ -264,6 +267,19 @@ complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subc
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -s f -l force -d 'Do not ask'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand commit" -s a -l author -d 'Author' -r
+complete -c rless -n "__fish_rless_using_subcommand commit" -s c -l change -d 'Change the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL; with -f docker also ONBUILD, HEALTHCHECK' -r
+complete -c rless -n "__fish_rless_using_subcommand commit" -s f -l format -d 'oci, or docker' -r
+complete -c rless -n "__fish_rless_using_subcommand commit" -l iidfile -d 'Write the image\'s id to a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand commit" -s m -l message -d 'Message, with -f docker' -r
+complete -c rless -n "__fish_rless_using_subcommand commit" -l include-volumes -d 'The container\'s mounts become volumes of the image'
+complete -c rless -n "__fish_rless_using_subcommand commit" -s p -l pause -d 'Pause the container while its files are looked at'
+complete -c rless -n "__fish_rless_using_subcommand commit" -s q -l quiet -d 'Show the id only'
+complete -c rless -n "__fish_rless_using_subcommand commit" -s s -l squash -d 'Make one layer of the image and the changes'
+complete -c rless -n "__fish_rless_using_subcommand commit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand diff" -l format -d '`json`' -r
+complete -c rless -n "__fish_rless_using_subcommand diff" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand events" -s f -l filter -d 'Show some only: container=, event=, image=, label=, network=, type=, volume=' -r
 complete -c rless -n "__fish_rless_using_subcommand events" -l format -d 'Print JSON (`json`) or a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand events" -l since -d 'Show those after a time, or after a duration ago' -r
@@ -285,6 +301,8 @@ complete -c rless -n "__fish_rless_using_subcommand exec" -s l -l latest -d 'The
 complete -c rless -n "__fish_rless_using_subcommand exec" -l privileged -d 'Give the command all capabilities'
 complete -c rless -n "__fish_rless_using_subcommand exec" -s t -l tty -d 'Give the command a terminal'
 complete -c rless -n "__fish_rless_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand export" -s o -l output -d 'Write to a file instead of standard output' -r -F
+complete -c rless -n "__fish_rless_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand logs" -l since -d 'Show what was written after a time, or in the last duration (10m)' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l until -d 'Show what is written before a time, or until a duration from now has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l tail -d 'Show the last lines only; -1: all' -r

@@ -23,6 +23,7 @@ mod commit;
 mod diff;
 mod events;
 mod exec;
+mod export;
 mod generate;
 mod image;
 mod images;
@@ -84,6 +85,7 @@ enum Command {
     Diff(diff::Args),
     Events(events::Args),
     Exec(exec::Args),
+    Export(export::Args),
     Logs(logs::Args),
     Attach(attach::Args),
     Inspect(inspect::Args),
@@ -110,6 +112,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Diff(args) => diff::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Exec(args) => exec::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -74,12 +74,15 @@ struct Archive<'a, W> {
 impl<W: Write> Archive<'_, W> {
     fn add(&mut self, change: &Change) -> Result<()> {
         if change.kind == Differs::Deleted {
-            let (dir, name) = split(&change.path);
-            return self.marker([dir, WHITEOUT, name].concat());
+            return self.gone(&change.path);
         }
         let whole = self.cow.whole(change.ino)?;
         let Some(mut entry) = entry(&change.path, &whole) else {
-            return Ok(());
+            // What a socket replaced does not come back for it.
+            return match change.kind {
+                Differs::Changed => self.gone(&change.path),
+                _ => Ok(()),
+            };
         };
         if whole.stat.nlink > 1 && entry.kind != Kind::Dir {
             if let Some(first) = self.links.get(&change.ino) {
@@ -97,6 +100,12 @@ impl<W: Write> Archive<'_, W> {
             true => self.marker([&change.path[..], b"/.wh..wh..opq"].concat()),
             false => Ok(()),
         }
+    }
+
+    /// A whiteout.
+    fn gone(&mut self, path: &[u8]) -> Result<()> {
+        let (dir, name) = split(path);
+        self.marker([dir, WHITEOUT, name].concat())
     }
 
     /// An empty file that is a mark.

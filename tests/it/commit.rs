@@ -246,3 +246,51 @@ fn a_commit_of_a_running_container_is_of_one_moment_and_stops_nothing() {
     s.rless(["rm", "-f", "-t", "0", "l"]).ok();
     s.rless(["rmi", "moment"]).ok();
 }
+
+#[test]
+fn an_export_has_all_files_and_nothing_that_is_mounted() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let image = world.reference("alpine");
+    let volume = s.dir.join("tmp");
+    std::fs::write(volume.join("secret"), "x").unwrap();
+    let mount = format!("{}:/mnt/v", volume.display());
+    let script = "echo here >/f; ln /f /g; rm /etc/motd; touch /ready; sleep 60";
+    s.rless([
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "l",
+        "-v",
+        &mount,
+        &image,
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
+    crate::harness::wait_for("the files", std::time::Duration::from_secs(30), || {
+        s.rless(["diff", "l"]).ok().contains("A /ready")
+    });
+    let tar = s.dir.join("out.tar");
+    let path = tar.to_str().unwrap();
+    s.rless(["export", "-o", path, "l"]).ok();
+    let list = s.sh(&format!("tar -tvf {path}")).ok();
+    for wanted in [
+        " bin/\n",
+        " f\n",
+        " g link to f\n",
+        " mnt/v/\n",
+        " bin/sh -> /bin/busybox\n",
+    ] {
+        assert!(list.contains(wanted), "{wanted:?} in {list}");
+    }
+    for bad in ["motd", "secret", " proc/1"] {
+        assert!(!list.contains(bad), "{bad}");
+    }
+    s.rless(["rm", "-f", "-t", "0", "l"]).ok();
+    s.rless(["export", "nosuch"]).exits(125);
+    s.rless(["export"]).exits(125);
+}

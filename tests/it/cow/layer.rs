@@ -23,7 +23,10 @@ fn view(root: &Path) -> Vec<String> {
         }
         None => line,
     };
-    let socket = |line: &String| line.contains(": 140");
+    let socket = |line: &String| {
+        let mode = line.rsplit(": ").next().and_then(|l| l.split(' ').next());
+        mode.is_some_and(|m| m.len() == 6 && m.starts_with("14"))
+    };
     let all = tree::view(root, Scope::All).into_iter();
     all.filter(|l| !socket(l)).map(cut).collect()
 }
@@ -71,6 +74,8 @@ fn commit(dir: &Path, to: &Path, squash: bool) {
     ingest(&dirs(&lower), &id, &mut tar.as_slice()).unwrap();
     let there = to.join("lower");
     fs::create_dir_all(&there).unwrap();
+    // For who looks into a failure.
+    fs::write(to.join("layer.tar"), &tar).unwrap();
     symlink(lower.join("packs"), there.join("packs")).unwrap();
     let mut ids = fs::read_to_string(lower.join("ids")).unwrap_or_default();
     if squash {
