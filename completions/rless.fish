@@ -45,6 +45,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what con
 complete -c rless -n "__fish_rless_needs_command" -f -a "attach" -d 'Attach to a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "inspect" -d 'Show everything that is known of containers, images and volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "port" -d 'Show a container\'s published ports'
+complete -c rless -n "__fish_rless_needs_command" -f -a "stats" -d 'Show what containers use: CPU, memory, network, block I/O, processes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
@@ -327,6 +328,14 @@ complete -c rless -n "__fish_rless_using_subcommand inspect" -s h -l help -d 'Pr
 complete -c rless -n "__fish_rless_using_subcommand port" -s a -l all -d 'Show those of all containers'
 complete -c rless -n "__fish_rless_using_subcommand port" -s l -l latest -d 'Show those of the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand port" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand stats" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand stats" -s i -l interval -d 'Seconds between two looks' -r
+complete -c rless -n "__fish_rless_using_subcommand stats" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand stats" -s l -l latest -d 'Show the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand stats" -l no-reset -d 'Do not clear the screen between two looks'
+complete -c rless -n "__fish_rless_using_subcommand stats" -l no-stream -d 'Look once'
+complete -c rless -n "__fish_rless_using_subcommand stats" -l no-trunc -d 'Do not shorten ids'
+complete -c rless -n "__fish_rless_using_subcommand stats" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r

@@ -5,23 +5,68 @@ use jiff::Timestamp;
 /// `7.34MB`: decimal units, three significant digits.
 #[must_use]
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    with_units(bytes, 1000.0, &DECIMAL, 3)
+}
+
+/// `7.342MB`: decimal units, four significant digits.
+#[must_use]
+pub fn size4(bytes: u64) -> String {
+    with_units(bytes, 1000.0, &DECIMAL, 4)
+}
+
+/// `7.002MiB`: powers of 1024, four significant digits.
+#[must_use]
+pub fn binary(bytes: u64) -> String {
+    with_units(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"], 4)
+}
+
+const DECIMAL: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+fn with_units(bytes: u64, base: f64, units: &[&str; 6], digits: usize) -> String {
     let mut unit = 0;
     let mut value = bytes as f64;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
         unit += 1;
     }
-    format!("{}{}", significant(value), UNITS[unit])
+    format!("{}{}", significant(value, digits), units[unit])
+}
+
+/// A duration as Go prints it: `1h2m3.5s`, `12.5ms`, `0s`.
+#[must_use]
+pub fn go_duration(duration: std::time::Duration) -> String {
+    let nanos = duration.as_nanos();
+    let below = |unit: f64, name: &str| {
+        let text = format!("{:.6}", nanos as f64 / unit);
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        format!("{text}{name}")
+    };
+    match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => return format!("{nanos}ns"),
+        1_000..1_000_000 => return below(1e3, "µs"),
+        1_000_000..1_000_000_000 => return below(1e6, "ms"),
+        _ => {}
+    }
+    let seconds = duration.as_secs();
+    let part = format!("{}.{:09}", seconds % 60, duration.subsec_nanos());
+    let part = part.trim_end_matches('0').trim_end_matches('.');
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => format!("{part}s"),
+        (0, minutes) => format!("{minutes}m{part}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{part}s"),
+    }
 }
 
 /// Go's `%.3g` for values below 1000: `7.34`, `12`, `123`.
-fn significant(value: f64) -> String {
-    let decimals = match value {
-        v if v < 10.0 => 2,
-        v if v < 100.0 => 1,
-        _ => 0,
+fn significant(value: f64, digits: usize) -> String {
+    let whole = match value {
+        v if v < 10.0 => 1,
+        v if v < 100.0 => 2,
+        v if v < 1000.0 => 3,
+        _ => 4,
     };
+    let decimals = digits.saturating_sub(whole);
     let text = format!("{value:.decimals$}");
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -84,6 +129,27 @@ mod tests {
             (1_500_000_000, "1.5GB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn four_digits_binary_units_and_go_s_durations() {
+        assert_eq!(size4(7_342_123), "7.342MB");
+        assert_eq!(size4(0), "0B");
+        assert_eq!(size4(123_400), "123.4kB");
+        assert_eq!(binary(7 << 20), "7MiB");
+        assert_eq!(binary(1023), "1023B");
+        let go = |nanos| go_duration(std::time::Duration::from_nanos(nanos));
+        for (nanos, text) in [
+            (0, "0s"),
+            (15, "15ns"),
+            (1_500, "1.5µs"),
+            (12_345_678, "12.345678ms"),
+            (1_000_000_000, "1s"),
+            (61_500_000_000, "1m1.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go(nanos), text);
         }
     }
 

@@ -39,6 +39,7 @@ mod rm;
 mod rmi;
 mod run;
 mod select;
+mod stats;
 mod stop;
 mod version;
 mod volume;
@@ -90,6 +91,7 @@ enum Command {
     Attach(attach::Args),
     Inspect(inspect::Args),
     Port(port::Args),
+    Stats(stats::Args),
     Info(info::Args),
     Version(version::Args),
     #[command(hide = true)]
@@ -117,6 +119,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Attach(args) => attach::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Port(args) => port::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -27,6 +27,7 @@ pub mod request;
 pub mod run;
 pub mod signal;
 pub mod spec;
+pub mod stats;
 pub mod stop;
 pub mod supervisor;
 mod swept;
