@@ -79,6 +79,9 @@ _rless() {
             rless,stop)
                 cmd="rless__subcmd__stop"
                 ;;
+            rless,top)
+                cmd="rless__subcmd__top"
+                ;;
             rless,version)
                 cmd="rless__subcmd__version"
                 ;;
@@ -134,7 +137,7 @@ _rless() {
 
     case "${cmd}" in
         rless)
-            opts="-h -V --help --version mount-cow image images pull rmi run ps rm stop volume commit diff events exec export logs attach inspect port stats info version generate"
+            opts="-h -V --help --version mount-cow image images pull rmi run ps rm stop volume commit diff events exec export logs attach inspect port stats info top version generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1088,6 +1091,20 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__top)
+            opts="-l -h --latest --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

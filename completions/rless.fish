@@ -47,6 +47,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "inspect" -d 'Show every
 complete -c rless -n "__fish_rless_needs_command" -f -a "port" -d 'Show a container\'s published ports'
 complete -c rless -n "__fish_rless_needs_command" -f -a "stats" -d 'Show what containers use: CPU, memory, network, block I/O, processes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "info" -d 'Show what this host allows, why, and how to get more'
+complete -c rless -n "__fish_rless_needs_command" -f -a "top" -d 'Show the processes of a container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "version" -d 'Show the version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "generate" -d 'Write man pages or shell completions into a directory'
 complete -c rless -n "__fish_rless_using_subcommand mount-cow" -l index -d 'Image index to mount' -r -F
@@ -338,6 +339,8 @@ complete -c rless -n "__fish_rless_using_subcommand stats" -l no-trunc -d 'Do no
 complete -c rless -n "__fish_rless_using_subcommand stats" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand info" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand info" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand top" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand top" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand version" -s f -l format -d 'Print JSON (`json`) or render a Go template' -r
 complete -c rless -n "__fish_rless_using_subcommand version" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand generate" -s h -l help -d 'Print help'

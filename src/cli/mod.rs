@@ -41,6 +41,7 @@ mod run;
 mod select;
 mod stats;
 mod stop;
+mod top;
 mod version;
 mod volume;
 
@@ -93,6 +94,7 @@ enum Command {
     Port(port::Args),
     Stats(stats::Args),
     Info(info::Args),
+    Top(top::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -121,6 +123,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Port(args) => port::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Top(args) => top::run(args),
         Command::Version(args) => version::run(&args),
         Command::Generate(args) => generate::run(&args),
     }

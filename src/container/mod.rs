@@ -33,6 +33,7 @@ pub mod supervisor;
 mod swept;
 pub mod tail;
 pub mod terminal;
+pub mod top;
 pub mod user;
 pub mod view;
 pub mod volume_filter;

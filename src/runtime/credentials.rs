@@ -31,52 +31,62 @@ pub(super) struct Credentials {
     pretend: bool,
 }
 
+/// capabilities(7), in the kernel's order.
+const ORDER: [Capability; 41] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];
+
+/// Names of all capabilities without `CAP_`, in the kernel's order.
+#[must_use]
+pub fn capability_names() -> Vec<String> {
+    ORDER
+        .iter()
+        .map(|c| c.to_string().trim_start_matches("CAP_").to_owned())
+        .collect()
+}
+
 /// The bit of a capability.
 pub(super) fn bit(cap: Capability) -> u64 {
-    // capabilities(7), in the kernel's order.
-    const ORDER: [Capability; 41] = [
-        Capability::Chown,
-        Capability::DacOverride,
-        Capability::DacReadSearch,
-        Capability::Fowner,
-        Capability::Fsetid,
-        Capability::Kill,
-        Capability::Setgid,
-        Capability::Setuid,
-        Capability::Setpcap,
-        Capability::LinuxImmutable,
-        Capability::NetBindService,
-        Capability::NetBroadcast,
-        Capability::NetAdmin,
-        Capability::NetRaw,
-        Capability::IpcLock,
-        Capability::IpcOwner,
-        Capability::SysModule,
-        Capability::SysRawio,
-        Capability::SysChroot,
-        Capability::SysPtrace,
-        Capability::SysPacct,
-        Capability::SysAdmin,
-        Capability::SysBoot,
-        Capability::SysNice,
-        Capability::SysResource,
-        Capability::SysTime,
-        Capability::SysTtyConfig,
-        Capability::Mknod,
-        Capability::Lease,
-        Capability::AuditWrite,
-        Capability::AuditControl,
-        Capability::Setfcap,
-        Capability::MacOverride,
-        Capability::MacAdmin,
-        Capability::Syslog,
-        Capability::WakeAlarm,
-        Capability::BlockSuspend,
-        Capability::AuditRead,
-        Capability::Perfmon,
-        Capability::Bpf,
-        Capability::CheckpointRestore,
-    ];
     ORDER.iter().position(|c| *c == cap).map_or(0, |n| 1 << n)
 }
 

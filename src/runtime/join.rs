@@ -53,7 +53,7 @@ use super::rootfs::linux;
 use super::seccomp::{self, Filters};
 use super::{Init, keeps_groups, process};
 use crate::error::{Fault, Kind, Result, ResultExt, failed};
-use crate::sys::file::{close_all_but, message_pair};
+use crate::sys::file::{close_all_but, message_pair, receive_message, send_message};
 use crate::sys::process::{
     Cloned, SingleThread, clone3, exit_now, pty_peer, reset_signals, single_threaded, unlock_pty,
 };
@@ -139,6 +139,68 @@ pub fn join(plan: &Join<'_>) -> Result<Init> {
         early,
         ended: false,
     })
+}
+
+/// Reads the container's account files as they are now; `None`: its namespaces cannot be joined (any more).
+///
+/// # Errors
+/// No process left, or this one has threads.
+pub fn accounts(target: BorrowedFd<'_>, mapping: &Mapping) -> Result<Option<Accounts>> {
+    let (ours, theirs) = message_pair().context("making a socket")?;
+    let (pid, _pidfd) = match clone3(0).context("forking into the container")? {
+        Cloned::Child => {
+            drop(ours);
+            let sent = send_accounts(target, mapping, &theirs);
+            exit_now(i32::from(sent.is_err()))
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let next = || -> Option<Result<Option<String>, String>> {
+        let mut text = Vec::new();
+        loop {
+            let (piece, _) = receive_message(&ours, PIECE).ok()??;
+            let (kind, piece) = piece.split_first()?;
+            text.extend_from_slice(piece);
+            let string = || String::from_utf8_lossy(&text).into_owned();
+            match kind {
+                b'n' => return Some(Ok(None)),
+                b'e' => return Some(Err(string())),
+                b't' => return Some(Ok(Some(string()))),
+                _ => {}
+            }
+        }
+    };
+    let both = next().zip(next());
+    let _ = waitpid(pid, None);
+    Ok(both.map(|(passwd, group)| Accounts { passwd, group }))
+}
+
+/// Most bytes of one message of [`accounts`].
+const PIECE: usize = 32 * 1024;
+
+/// The child of [`accounts`].
+fn send_accounts(target: BorrowedFd<'_>, mapping: &Mapping, to: &OwnedFd) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    close_process()?;
+    close_all_but(3, &[target.as_raw_fd(), to.as_raw_fd()])?;
+    setns(target, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    become_root(mapping)?;
+    for path in [c"/etc/passwd", c"/etc/group"] {
+        let (kind, text) = match account_file(path) {
+            Ok(None) => (b'n', String::new()),
+            Ok(Some(text)) => (b't', text),
+            Err(why) => (b'e', why),
+        };
+        let mut rest = text.as_bytes();
+        while rest.len() >= PIECE {
+            let (piece, after) = rest.split_at(PIECE - 1);
+            send_message(to, &[b"m", piece].concat(), None)?;
+            rest = after;
+        }
+        send_message(to, &[&[kind], rest].concat(), None)?;
+    }
+    Ok(())
 }
 
 /// Waits for the joiner's word of its child, which may be faster with its own.

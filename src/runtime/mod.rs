@@ -42,9 +42,9 @@ use crate::error::{Fault, Result, failed};
 use crate::sys::file::message_pair;
 use crate::sys::process::{Cloned, clone3, pidfd_send_signal};
 use control::{Message, Tag};
-pub use credentials::default_capabilities;
+pub use credentials::{capability_names, default_capabilities};
 use idmap::Mapping;
-pub use join::{Accounts, Join, Settle, join};
+pub use join::{Accounts, Join, Settle, accounts, join};
 
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -512,3 +512,60 @@ fn many_execs_at_once() {
         assert_eq!(output.status.code().map(|c| c.to_string()), Some(code));
     }
 }
+
+#[test]
+fn top_shows_the_containers_processes() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    for flags in [&[][..], &["--init"]] {
+        let running = Running::start(&sandbox, "top", flags);
+        let name = running.name.as_str();
+        let exec = ["exec", "-d", "-t", "-u", "nobody", name, "sleep", "905"];
+        sandbox.rless(exec).ok();
+        let top = |words: &[&str]| {
+            let out = sandbox.rless(["top", name]).args(words).ok();
+            out.lines()
+                .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
+        };
+        let all = top(&[]);
+        assert_eq!(all[0], "USER PID PPID %CPU ELAPSED TTY TIME COMMAND");
+        let first = if flags.is_empty() {
+            "sleep 1000"
+        } else {
+            "rless-init"
+        };
+        assert!(
+            all[1].starts_with("root 1 0 0.0") && all[1].ends_with(first),
+            "{all:?}"
+        );
+        let last = all.last().unwrap();
+        assert!(
+            last.starts_with("nobody ") && last.contains(" pts/0 ") && last.ends_with("sleep 905"),
+            "{all:?}"
+        );
+        assert_eq!(top(&["pid", "user,comm"])[0], "PID USER COMMAND");
+        assert_eq!(
+            top(&["capeff", "seccomp", "state"]).last().unwrap(),
+            "none filter S"
+        );
+        // Users are those of the container as it is now.
+        running.ok(&[], "sed -i s/nobody/somebody/ /etc/passwd");
+        assert_eq!(top(&["user"]).last().unwrap(), "somebody");
+        running.ok(&[], "rm /etc/passwd; mkfifo /etc/passwd");
+        assert_eq!(top(&["user"]).last().unwrap(), "65534");
+        // What is no descriptor is the container's own ps's.
+        assert!(top(&["-o", "pid,args"])[0].starts_with("PID COMMAND"));
+        sandbox.rless(["stop", "-t", "0", name]).ok();
+        let output = sandbox.rless(["top", name]).exits(125);
+        output.says(&["top can only be used on running containers"]);
+    }
+    sandbox
+        .rless(["top"])
+        .exits(125)
+        .says(&["you must provide the name or id of a running container"]);
+    sandbox
+        .rless(["top", "nosuch"])
+        .exits(125)
+        .says(&["no container with name or ID \"nosuch\" found"]);
+}

@@ -241,7 +241,7 @@ fn wanted_descriptors(client: &mut Client, count: u16) -> Result<Vec<OwnedFd>> {
 }
 
 /// The container's id maps, as its configuration has them.
-fn mapping(spec: &Spec, single: bool) -> Mapping {
+pub(in crate::container) fn mapping(spec: &Spec, single: bool) -> Mapping {
     let linux = spec.linux().as_ref();
     let lines = |list: Option<&Vec<oci_spec::runtime::LinuxIdMapping>>| {
         let list = list.into_iter().flatten();
