@@ -35,6 +35,16 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "run" -d 'Run a command 
 complete -c rless -n "__fish_rless_needs_command" -f -a "ps" -d 'List containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "rm" -d 'Remove containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "stop" -d 'Stop containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "start" -d 'Start containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "create" -d 'Make a container without starting it'
+complete -c rless -n "__fish_rless_needs_command" -f -a "kill" -d 'Send a signal to the first process of containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "pause" -d 'Freeze all processes of containers'
+complete -c rless -n "__fish_rless_needs_command" -f -a "unpause" -d 'Let the processes of paused containers go on'
+complete -c rless -n "__fish_rless_needs_command" -f -a "rename" -d 'Give a container another name'
+complete -c rless -n "__fish_rless_needs_command" -f -a "restart" -d 'Stop containers, if they run, and start them'
+complete -c rless -n "__fish_rless_needs_command" -f -a "wait" -d 'Wait until containers have ended, and print their exit codes'
+complete -c rless -n "__fish_rless_needs_command" -f -a "update" -d 'Change the limits and the restart policy of a container'
+complete -c rless -n "__fish_rless_needs_command" -f -a "container" -d 'Manage containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "commit" -d 'Make an image of a container: its own image, and over it what the container changed'
 complete -c rless -n "__fish_rless_needs_command" -f -a "diff" -d 'Show what a container changed in its file system, or what an image\'s uppermost layer did'
@@ -146,6 +156,8 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l cidfile -d 'Write th
 complete -c rless -n "__fish_rless_using_subcommand run" -s l -l label -d 'Set a label' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l annotation -d 'Set an annotation of the runtime specification' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l stop-signal -d 'Signal that stops the container' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l stop-timeout -d 'Seconds after which a container that was asked to stop is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l restart -d 'Start it again when it has ended: no, on-failure[:TIMES], always, unless-stopped' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
@@ -177,6 +189,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l gidmap -d 'Map group
 complete -c rless -n "__fish_rless_using_subcommand run" -l cap-add -d 'Add a capability' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cap-drop -d 'Drop a capability' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l sysctl -d 'Set a namespaced kernel parameter' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s m -l memory -d 'Memory limit' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
@@ -185,11 +198,10 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l cpus -d 'CPUs\' wort
 complete -c rless -n "__fish_rless_using_subcommand run" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand run" -s t -l tty -d 'Give the container a terminal'
-complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand run" -l rm -d 'Remove the container when it has ended'
 complete -c rless -n "__fish_rless_using_subcommand run" -l replace -d 'Remove a container of the same name first'
 complete -c rless -n "__fish_rless_using_subcommand run" -l env-host -d 'Pass the caller\'s whole environment'
@@ -216,12 +228,14 @@ complete -c rless -n "__fish_rless_using_subcommand ps" -l sync -d 'For podman\'
 complete -c rless -n "__fish_rless_using_subcommand ps" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s t -l time -d 'Seconds to wait for a container to stop before it is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand rm" -l filter -d 'Remove those that pass: name=, id=, status=, label=, ancestor=, …' -r
 complete -c rless -n "__fish_rless_using_subcommand rm" -l cidfile -d 'Read a container\'s id from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand rm" -s a -l all -d 'Remove all containers'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s f -l force -d 'Stop running containers first'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s i -l ignore -d 'No such container is no error'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s l -l latest -d 'Remove the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
+complete -c rless -n "__fish_rless_using_subcommand rm" -l depend -d 'For podman\'s scripts: nothing depends on a container'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand stop" -l cidfile -d 'Read a container\'s id from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand stop" -s f -l filter -d 'Stop those that pass: name=, id=, status=, label=, ancestor=, …' -r
@@ -230,6 +244,447 @@ complete -c rless -n "__fish_rless_using_subcommand stop" -s a -l all -d 'Stop a
 complete -c rless -n "__fish_rless_using_subcommand stop" -s i -l ignore -d 'No such container is no error'
 complete -c rless -n "__fish_rless_using_subcommand stop" -s l -l latest -d 'Stop the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand stop" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand start" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand start" -s f -l filter -d 'Start those that pass: name=, id=, status=, label=, restart-policy=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand start" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand start" -l all -d 'Start all containers'
+complete -c rless -n "__fish_rless_using_subcommand start" -s a -l attach -d 'Stay with the container: its output, its signals, its exit code'
+complete -c rless -n "__fish_rless_using_subcommand start" -s i -l interactive -d 'Give it standard input, if it was made with -i'
+complete -c rless -n "__fish_rless_using_subcommand start" -s l -l latest -d 'Start the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand start" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand create" -l name -d 'Name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand create" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cidfile -d 'Write the container\'s id to a file that must not exist' -r -F
+complete -c rless -n "__fish_rless_using_subcommand create" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l annotation -d 'Set an annotation of the runtime specification' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l stop-signal -d 'Signal that stops the container' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l stop-timeout -d 'Seconds after which a container that was asked to stop is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l restart -d 'Start it again when it has ended: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand create" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l pull -d 'When to pull: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand create" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand create" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s v -l volume -d 'Mount a host path or a named volume' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand create" -l shm-size -d 'Size of /dev/shm' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s h -l hostname -d 'Host name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l dns -d 'Name server' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l dns-search -d 'Search domain' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l dns-option -l dns-opt -d 'Option of resolv.conf' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l userns -d 'User namespace: host, keep-id[:uid=N,gid=N], nomap, auto[:size=N]' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l uidmap -d 'Map user ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l gidmap -d 'Map group ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cap-add -d 'Add a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cap-drop -d 'Drop a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l sysctl -d 'Set a namespaced kernel parameter' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
+complete -c rless -n "__fish_rless_using_subcommand create" -s t -l tty -d 'Give the container a terminal'
+complete -c rless -n "__fish_rless_using_subcommand create" -l rm -d 'Remove the container when it has ended'
+complete -c rless -n "__fish_rless_using_subcommand create" -l replace -d 'Remove a container of the same name first'
+complete -c rless -n "__fish_rless_using_subcommand create" -l env-host -d 'Pass the caller\'s whole environment'
+complete -c rless -n "__fish_rless_using_subcommand create" -l init -d 'Run a small init as PID 1 that reaps processes and forwards signals'
+complete -c rless -n "__fish_rless_using_subcommand create" -s q -l quiet -d 'No output while pulling'
+complete -c rless -n "__fish_rless_using_subcommand create" -l read-only -d 'Make the root file system read-only'
+complete -c rless -n "__fish_rless_using_subcommand create" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
+complete -c rless -n "__fish_rless_using_subcommand create" -l no-hosts -d 'No /etc/hosts of ours'
+complete -c rless -n "__fish_rless_using_subcommand create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand kill" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand kill" -s s -l signal -d 'Name or number' -r
+complete -c rless -n "__fish_rless_using_subcommand kill" -s a -l all -d 'Signal all running containers'
+complete -c rless -n "__fish_rless_using_subcommand kill" -s l -l latest -d 'Signal the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand kill" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand pause" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand pause" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand pause" -s a -l all -d 'All to which it applies'
+complete -c rless -n "__fish_rless_using_subcommand pause" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand unpause" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand unpause" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand unpause" -s a -l all -d 'All to which it applies'
+complete -c rless -n "__fish_rless_using_subcommand unpause" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand unpause" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand rename" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand restart" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand restart" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand restart" -s t -l time -d 'Seconds to wait before a container is killed; -1: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand restart" -s a -l all -d 'All containers, whether they run or not'
+complete -c rless -n "__fish_rless_using_subcommand restart" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand restart" -l running -d 'Those that run'
+complete -c rless -n "__fish_rless_using_subcommand restart" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited' -r
+complete -c rless -n "__fish_rless_using_subcommand wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
+complete -c rless -n "__fish_rless_using_subcommand wait" -l ignore -d 'No such container is no error: its code is -1'
+complete -c rless -n "__fish_rless_using_subcommand wait" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand update" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "attach" -d 'Attach to a running container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "commit" -d 'Make an image of a container: its own image, and over it what the container changed'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "create" -d 'Make a container without starting it'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "diff" -d 'Show what a container changed in its file system, or what an image\'s uppermost layer did'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "exec" -d 'Run a command in a running container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "exists" -d 'Whether there is such a container: exit code 0, or 1'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "export" -d 'Write a container\'s files as a tar archive'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "kill" -d 'Send a signal to the first process of containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "list" -d 'List containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "ls" -d 'List containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "ps" -d 'List containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "logs" -d 'Show what containers wrote'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "pause" -d 'Freeze all processes of containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "port" -d 'Show a container\'s published ports'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "prune" -d 'Remove all containers that do not run'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "rename" -d 'Give a container another name'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "restart" -d 'Stop containers, if they run, and start them'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "rm" -d 'Remove containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "run" -d 'Run a command in a new container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "start" -d 'Start containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "stats" -d 'Show what containers use: CPU, memory, network, block I/O, processes'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "stop" -d 'Stop containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "top" -d 'Show the processes of a container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "unpause" -d 'Let the processes of paused containers go on'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "update" -d 'Change the limits and the restart policy of a container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait" -f -a "wait" -d 'Wait until containers have ended, and print their exit codes'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -s l -l latest -d 'Attach to the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -l no-stdin -d 'Do not pass standard input to the container'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s a -l author -d 'Author' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s c -l change -d 'Change the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL; with -f docker also ONBUILD, HEALTHCHECK' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s f -l format -d 'oci, or docker' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -l iidfile -d 'Write the image\'s id to a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s m -l message -d 'Message, with -f docker' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -l include-volumes -d 'The container\'s mounts become volumes of the image'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s p -l pause -d 'Pause the container while its files are looked at'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s q -l quiet -d 'Show the id only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s s -l squash -d 'Make one layer of the image and the changes'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from commit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l name -d 'Name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cidfile -d 'Write the container\'s id to a file that must not exist' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l annotation -d 'Set an annotation of the runtime specification' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l stop-signal -d 'Signal that stops the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l stop-timeout -d 'Seconds after which a container that was asked to stop is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l restart -d 'Start it again when it has ended: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to pull: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s v -l volume -d 'Mount a host path or a named volume' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l shm-size -d 'Size of /dev/shm' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s h -l hostname -d 'Host name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Name server' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-search -d 'Search domain' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-option -l dns-opt -d 'Option of resolv.conf' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l userns -d 'User namespace: host, keep-id[:uid=N,gid=N], nomap, auto[:size=N]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l uidmap -d 'Map user ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l gidmap -d 'Map group ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-add -d 'Add a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-drop -d 'Drop a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sysctl -d 'Set a namespaced kernel parameter' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Give the container a terminal'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l rm -d 'Remove the container when it has ended'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l replace -d 'Remove a container of the same name first'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l env-host -d 'Pass the caller\'s whole environment'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l init -d 'Run a small init as PID 1 that reaps processes and forwards signals'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s q -l quiet -d 'No output while pulling'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only -d 'Make the root file system read-only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hosts -d 'No /etc/hosts of ours'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -l format -d '`json`' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l detach-keys -d 'Keys that leave the command running' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s d -l detach -d 'Run in the background and print the session\'s id'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s i -l interactive -d 'Keep standard input open and pass it to the command'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l privileged -d 'Give the command all capabilities'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s t -l tty -d 'Give the command a terminal'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exists" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from export" -s o -l output -d 'Write to a file instead of standard output' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s s -l signal -d 'Name or number' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s a -l all -d 'Signal all running containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s l -l latest -d 'Signal the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s n -l last -d 'Show the last N that were made, running or not' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s w -l watch -d 'Show them again and again, every so many seconds' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Show ids only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s l -l latest -d 'Show the last one that was made, running or not'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l no-trunc -d 'Do not shorten anything'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l ns -d 'Show the namespaces instead'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s p -l pod -d 'Show pods (there are none)'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s s -l size -d 'Show how much each container changed'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s n -l last -d 'Show the last N that were made, running or not' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s w -l watch -d 'Show them again and again, every so many seconds' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Show ids only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s l -l latest -d 'Show the last one that was made, running or not'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l no-trunc -d 'Do not shorten anything'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l ns -d 'Show the namespaces instead'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s p -l pod -d 'Show pods (there are none)'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s s -l size -d 'Show how much each container changed'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s n -l last -d 'Show the last N that were made, running or not' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s w -l watch -d 'Show them again and again, every so many seconds' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s q -l quiet -d 'Show ids only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s l -l latest -d 'Show the last one that was made, running or not'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l no-trunc -d 'Do not shorten anything'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l noheading -d 'Do not print headings'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l ns -d 'Show the namespaces instead'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s p -l pod -d 'Show pods (there are none)'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s s -l size -d 'Show how much each container changed'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -l since -d 'Show what was written after a time, or in the last duration (10m)' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -l until -d 'Show what is written before a time, or until a duration from now has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -l tail -d 'Show the last lines only; -1: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -s f -l follow -d 'Go on until the containers have ended'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -s l -l latest -d 'Show the last container\'s that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -s t -l timestamps -d 'Show when each line was written'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -s n -l names -d 'Show names instead of ids before the lines of several containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -l color -d 'Give each container a colour'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -l details -d 'For docker\'s scripts: there are no details'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from pause" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from pause" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from pause" -s a -l all -d 'All to which it applies'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from pause" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from port" -s a -l all -d 'Show those of all containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from port" -s l -l latest -d 'Show those of the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from port" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from prune" -l filter -d 'Only those that pass: label=, label!=, until=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from prune" -s f -l force -d 'Do not ask'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rename" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -s t -l time -d 'Seconds to wait before a container is killed; -1: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -s a -l all -d 'All containers, whether they run or not'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -l running -d 'Those that run'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from restart" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s t -l time -d 'Seconds to wait for a container to stop before it is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -l filter -d 'Remove those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s f -l force -d 'Stop running containers first'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s i -l ignore -d 'No such container is no error'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s l -l latest -d 'Remove the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -l depend -d 'For podman\'s scripts: nothing depends on a container'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l name -d 'Name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-file -d 'Read environment variables from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s w -l workdir -d 'Working directory inside' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cidfile -d 'Write the container\'s id to a file that must not exist' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l annotation -d 'Set an annotation of the runtime specification' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l stop-signal -d 'Signal that stops the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l stop-timeout -d 'Seconds after which a container that was asked to stop is killed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l restart -d 'Start it again when it has ended: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to pull: always, missing, never, newer' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l authfile -d 'Read credentials from this file only' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l creds -d 'Log in with these credentials' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s v -l volume -d 'Mount a host path or a named volume' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l shm-size -d 'Size of /dev/shm' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s h -l hostname -d 'Host name of the container' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Name server' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-search -d 'Search domain' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-option -l dns-opt -d 'Option of resolv.conf' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l userns -d 'User namespace: host, keep-id[:uid=N,gid=N], nomap, auto[:size=N]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l uidmap -d 'Map user ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l gidmap -d 'Map group ids: CONTAINER:HOST:COUNT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-add -d 'Add a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-drop -d 'Drop a capability' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sysctl -d 'Set a namespaced kernel parameter' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s t -l tty -d 'Give the container a terminal'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l rm -d 'Remove the container when it has ended'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l replace -d 'Remove a container of the same name first'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-host -d 'Pass the caller\'s whole environment'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l init -d 'Run a small init as PID 1 that reaps processes and forwards signals'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s q -l quiet -d 'No output while pulling'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only -d 'Make the root file system read-only'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hosts -d 'No /etc/hosts of ours'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -l detach-keys -d 'Keys that leave the container running' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -s f -l filter -d 'Start those that pass: name=, id=, status=, label=, restart-policy=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -l all -d 'Start all containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -s a -l attach -d 'Stay with the container: its output, its signals, its exit code'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -s i -l interactive -d 'Give it standard input, if it was made with -i'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -s l -l latest -d 'Start the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -s i -l interval -d 'Seconds between two looks' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -s a -l all -d 'Show those that do not run, too'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -s l -l latest -d 'Show the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-reset -d 'Do not clear the screen between two looks'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-stream -d 'Look once'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-trunc -d 'Do not shorten ids'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s f -l filter -d 'Stop those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s t -l time -d 'Seconds to wait before a container is killed; -1: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s a -l all -d 'Stop all running containers'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s i -l ignore -d 'No such container is no error'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s l -l latest -d 'Stop the last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from top" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from top" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -l cidfile -d 'Read a container\'s id from a file' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s f -l filter -d 'Those that pass: name=, id=, status=, label=, ancestor=, …' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s a -l all -d 'All to which it applies'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-reservation -d 'Memory kept from being reclaimed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'No such container is no error: its code is -1'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s l -l latest -d 'The last container that was made'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "create" -d 'Make a volume and print its name'
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "ls" -d 'List volumes'

@@ -137,6 +137,20 @@ impl Scope {
         self.apply(limits)
     }
 
+    /// Removes the container's leaf, and with it what it counted; the supervisor stays in its own.
+    pub fn clear(&self) {
+        remove_dir(&self.container());
+    }
+
+    /// Makes the container's leaf again, after [`Scope::clear`].
+    ///
+    /// # Errors
+    /// As [`Scope::create`].
+    pub fn renew(&self, limits: &Limits) -> Result<()> {
+        make(&self.container())?;
+        self.apply(limits)
+    }
+
     /// Directory of the supervisor's leaf.
     #[must_use]
     pub fn supervisor(&self) -> PathBuf {

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             };
             let found = latest.find(&store)?.pop();
             let chosen = found.ok_or_else(|| failed("no containers found: no such container"))?;
-            chosen.record?.id
+            chosen.1.id
         }
         (None, false) => {
             let text = "\"rless diff\" requires a name, id, or the \"--latest\" flag";

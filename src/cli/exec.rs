@@ -108,11 +108,7 @@ fn environment(args: &Args) -> Result<Vec<String>> {
     for text in &args.env {
         settings.push(Setting::parse(text)?);
     }
-    let all: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
-    let host = |name: &str| std::env::var(name).ok();
     let mut env = Env::default();
-    env.apply(&settings, &host, &all);
+    env.apply(&env::settled(&settings));
     Ok(env.into_strings())
 }

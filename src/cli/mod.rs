@@ -20,6 +20,8 @@ pub mod human;
 
 mod attach;
 mod commit;
+mod container;
+mod create;
 mod diff;
 mod events;
 mod exec;
@@ -29,6 +31,7 @@ mod image;
 mod images;
 mod info;
 mod inspect;
+mod lifecycle;
 mod logs;
 mod mount_cow;
 mod port;
@@ -39,9 +42,11 @@ mod rm;
 mod rmi;
 mod run;
 mod select;
+mod start;
 mod stats;
 mod stop;
 mod top;
+mod update;
 mod version;
 mod volume;
 
@@ -82,6 +87,16 @@ enum Command {
     Ps(ps::Args),
     Rm(rm::Args),
     Stop(stop::Args),
+    Start(start::Args),
+    Create(Box<create::Args>),
+    Kill(lifecycle::Kill),
+    Pause(lifecycle::Pause),
+    Unpause(lifecycle::Unpause),
+    Rename(lifecycle::Rename),
+    Restart(lifecycle::Restart),
+    Wait(lifecycle::Wait),
+    Update(update::Args),
+    Container(container::Args),
     Volume(volume::Args),
     Commit(commit::Args),
     Diff(diff::Args),
@@ -111,6 +126,16 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Ps(args) => ps::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Stop(args) => stop::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Create(args) => create::run(*args),
+        Command::Kill(args) => lifecycle::kill(&args),
+        Command::Pause(args) => lifecycle::pause(&args),
+        Command::Unpause(args) => lifecycle::unpause(&args),
+        Command::Rename(args) => lifecycle::rename(&args),
+        Command::Restart(args) => lifecycle::restart(&args),
+        Command::Wait(args) => lifecycle::wait(&args),
+        Command::Update(args) => update::run(&args),
+        Command::Container(args) => container::run(args),
         Command::Volume(args) => volume::run(&args),
         Command::Commit(args) => commit::run(args),
         Command::Diff(args) => diff::run(&args),
@@ -179,7 +204,9 @@ pub fn main() -> ExitCode {
         Err(e) => return usage_exit(&e),
     };
     trace::mark("parsed");
-    exit(dispatch(cli.command))
+    let result = dispatch(cli.command);
+    start::revive();
+    exit(result)
 }
 
 fn exit(result: Result<u8>) -> ExitCode {

@@ -260,7 +260,7 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         "Pod": "",
         "PodName": "",
         "Ports": or_null(!record.ports.is_empty(), &record.ports.iter().map(port_json).collect::<Vec<_>>()),
-        "Restarts": 0,
+        "Restarts": record.restarts,
         "Size": usage.map(|u| json!({"rootFsSize": u.own + u.image, "rwSize": u.own})),
         "StartedAt": seconds(record.started),
         "State": record.state.word(),
@@ -280,7 +280,7 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         "Names": record.name,
         "Networks": networks(record).join(","),
         "Labels": record.labels,
-        "Restarts": "0",
+        "Restarts": record.restarts.to_string(),
         "Size": size,
     });
     for part in [&more, &namespaces_fields(&namespaces)] {

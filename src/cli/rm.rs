@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{each, format, object_exit_code};
-use crate::container::record::{Containers, Listing, Record};
+use super::select::{Wanted, each_at_once};
+use super::stop::seconds;
+use super::{complain, format, object_exit_code};
+use crate::container::record::{Containers, Record};
 use crate::container::remove::{How, remove, remove_if_there};
-use crate::error::{self, Kind, Result, ResultExt, failed, usage};
+use crate::error::{self, Kind, Result, usage};
 use crate::store::Store;
 
 /// Remove containers.
@@ -29,6 +31,12 @@ pub(crate) struct Args {
     /// Seconds to wait for a container to stop before it is killed
     #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
     time: Option<i64>,
+    /// Remove those that pass: name=, id=, status=, label=, ancestor=, …
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// For podman's scripts: nothing depends on a container
+    #[arg(long, hide = true)]
+    depend: bool,
     /// Read a container's id from a file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
@@ -38,82 +46,68 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8> {
+    if args.time.is_some() && !args.force {
+        return Err(usage("--force option must be specified to use the --time option").into());
+    }
     let store = Store::open()?;
     let containers = Containers::of(&store);
-    containers.heal_live();
+    let missing_ok = args.ignore || args.force;
+    let mut wanted = Wanted {
+        names: &args.names,
+        all: args.all,
+        latest: args.latest,
+        filters: &args.filter,
+        cidfiles: &args.cidfile,
+        ignore: missing_ok,
+    };
+    wanted.check()?;
+    // A container whose record cannot be read goes by force only.
+    let mut names = wanted.named()?;
+    if args.force {
+        let mut unreadable = names.clone();
+        if args.all {
+            unreadable = containers
+                .listing()?
+                .skipped
+                .into_iter()
+                .map(|(id, _)| id)
+                .collect();
+        }
+        for name in unreadable {
+            if containers.remove_unreadable(&name, args.volumes)? {
+                names.retain(|n| *n != name);
+                format::print(&format!("{name}\n"))?;
+            }
+        }
+        if names.is_empty() && !(args.all || args.latest || !args.filter.is_empty()) {
+            return Ok(0);
+        }
+    }
+    (wanted.names, wanted.cidfiles) = (&names, &[]);
+    let nothing_named = names.is_empty() && !args.cidfile.is_empty();
+    let chosen = if nothing_named {
+        Ok(Vec::new())
+    } else {
+        wanted.find(&store)
+    };
+    let chosen = match chosen {
+        Err(e) if error::kind(&e) == Kind::NoSuchObject => {
+            complain(&e);
+            return Ok(object_exit_code(Kind::NoSuchObject));
+        }
+        chosen => chosen?,
+    };
     let how = How {
         force: args.force,
         volumes: args.volumes,
-        timeout: super::stop::seconds(args.time),
+        timeout: seconds(args.time),
     };
-    let missing_ok = args.ignore || args.force;
-    // Prints what was typed, as podman does.
-    let gone = |record: &Record, typed: &str| -> Result<()> {
+    let gone = |record: &Record| {
         if missing_ok || args.all {
-            remove_if_there(&store, record, how)?;
+            remove_if_there(&store, record, how)
         } else {
-            remove(&store, record, how)?;
+            remove(&store, record, how)
         }
-        format::print(&format!("{typed}\n"))
     };
-    // One that cannot be read goes by force only.
-    let damaged = |typed: &str, e: anyhow::Error| -> Result<()> {
-        if args.force && containers.remove_unreadable(typed, args.volumes)? {
-            return format::print(&format!("{typed}\n"));
-        }
-        Err(e)
-    };
-    let mut names = args.names.clone();
-    for path in &args.cidfile {
-        match std::fs::read_to_string(path) {
-            Ok(id) => names.push(id.trim().to_owned()),
-            Err(_) if args.ignore => {}
-            Err(e) => {
-                return Err(e)
-                    .fault(|| failed(format!("reading the container id from {}", path.display())));
-            }
-        }
-    }
-    if args.all || args.latest {
-        if !names.is_empty() {
-            return Err(usage("--all and --latest exclude names").into());
-        }
-        let Listing {
-            mut records,
-            mut skipped,
-        } = containers.listing()?;
-        if args.latest {
-            records.truncate(1);
-            skipped.clear();
-        }
-        let mut code = 0;
-        for (id, e) in skipped {
-            if let Err(e) = damaged(&id, e) {
-                super::complain(&e);
-                code = object_exit_code(error::kind(&e));
-            }
-        }
-        for record in &records {
-            if let Err(e) = gone(record, &record.id) {
-                super::complain(&e);
-                code = object_exit_code(error::kind(&e));
-            }
-        }
-        return Ok(code);
-    }
-    if names.is_empty() && args.cidfile.is_empty() {
-        return Err(usage("rm needs the name or id of a container")
-            .hint("or --all, --latest")
-            .into());
-    }
-    Ok(each(names.iter().map(String::as_str), |name| {
-        let record = match containers.find(name) {
-            Err(e) if missing_ok && error::kind(&e) == Kind::NoSuchObject => {
-                return Ok(());
-            }
-            Err(e) => return damaged(name, e),
-            Ok(record) => record,
-        };
-        gone(&record, name)
-    }))
+    Ok(each_at_once(&chosen, gone, object_exit_code))
 }

@@ -12,6 +12,7 @@ use clap::ArgAction;
 
 use super::{format, progress, pull, warn};
 use crate::container::env::{self, Setting};
+use crate::container::linger;
 use crate::container::mounts;
 use crate::container::request::{Limits, Memory, Request, Security, Ulimit};
 use crate::container::run::{Outcome, run as run_container};
@@ -31,6 +32,16 @@ use crate::store::Store;
     executed, 127 it was not found, 128+N it was ended by signal N."
 )]
 pub(crate) struct Args {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// What `create` takes as well.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Shared {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -59,9 +70,6 @@ struct Basics {
     /// Give the container a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Run in the background and print the container's id
-    #[arg(short, long)]
-    detach: bool,
     /// Remove the container when it has ended
     #[arg(long)]
     rm: bool,
@@ -107,6 +115,12 @@ struct Basics {
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Seconds after which a container that was asked to stop is killed
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
+    /// Start it again when it has ended: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
     /// Pass signals on to the container
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set)]
     sig_proxy: bool,
@@ -211,13 +225,16 @@ struct Rights {
     /// Every capability, no seccomp filter, nothing masked; never more than the caller has
     #[arg(long)]
     privileged: bool,
+    /// Resource limit: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
     /// Set a namespaced kernel parameter
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
-struct Bounds {
+pub(super) struct Bounds {
     /// Memory limit
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
@@ -239,37 +256,45 @@ struct Bounds {
     /// Most processes and threads; -1 unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    /// Resource limit: NAME=SOFT[:HARD]
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    ulimit: Vec<String>,
 }
 
 pub(crate) fn run(args: Args) -> Result<u8> {
-    let request = request(args)?;
+    let request = request(args.shared, args.detach)?;
     let store = Store::open()?;
     let progress = progress::for_stderr(request.quiet);
     match run_container(&store, &request, progress.as_ref())? {
+        Outcome::Running(id) => {
+            if request.detach {
+                format::print(&format!("{id}\n"))?;
+                if let Some(text) = linger::warning() {
+                    warn(&text);
+                }
+            }
+            Ok(0)
+        }
+        ended => Ok(tell(ended)),
+    }
+}
+
+/// Tells how a container in the foreground ended: its exit code.
+pub(super) fn tell(outcome: Outcome) -> u8 {
+    match outcome {
         Outcome::Exited(code, note) => {
             if !note.is_empty() {
                 warn(&format!("rless: the container was {note}"));
             }
-            Ok(code)
+            code
         }
         Outcome::NotStarted(code, report) => {
             warn(&report);
-            Ok(code)
+            code
         }
-        Outcome::Running(id) => {
-            if request.detach {
-                format::print(&format!("{id}\n"))?;
-            }
-            Ok(0)
-        }
+        Outcome::Running(_) => 0,
     }
 }
 
-fn request(args: Args) -> Result<Request> {
-    let Args {
+pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
+    let Shared {
         basics,
         from,
         files,
@@ -294,13 +319,14 @@ fn request(args: Args) -> Result<Request> {
         replace: basics.replace,
         env: settings,
         env_host: basics.env_host,
+        host_env: Vec::new(),
         workdir: basics.workdir,
         user: basics.user,
         group_add: basics.group_add,
         hostname: net.hostname.clone(),
         interactive: basics.interactive,
         tty: basics.tty,
-        detach: basics.detach,
+        detach,
         remove: basics.rm,
         init: basics.init,
         read_only: files.read_only,
@@ -329,13 +355,15 @@ fn request(args: Args) -> Result<Request> {
         userns: values::userns(rights.userns.as_deref(), &rights.uidmap, &rights.gidmap)?,
         sysctls: values::pairs("--sysctl", &rights.sysctl)?,
         security: security(&rights)?,
-        ulimits: ulimits(&bounds.ulimit)?,
-        limits: limits(&bounds)?,
+        ulimits: ulimits(&rights.ulimit)?,
+        limits: bounds.limits()?,
         stop_signal: basics
             .stop_signal
             .as_deref()
             .map(crate::container::signal::parse)
             .transpose()?,
+        stop_timeout: super::stop::seconds(basics.stop_timeout),
+        restart: basics.restart.as_deref().unwrap_or("no").parse()?,
         labels: values::labels(&basics.label)?,
         annotations: values::pairs("--annotation", &basics.annotation)?,
         cidfile: basics.cidfile,
@@ -401,19 +429,22 @@ fn ulimits(list: &[String]) -> Result<Vec<Ulimit>> {
     wanted.map(|text| values::ulimit(text)).collect()
 }
 
-fn limits(bounds: &Bounds) -> Result<Limits> {
-    let size = |text: &Option<String>| text.as_deref().map(values::signed_size).transpose();
-    let memory = Memory {
-        limit: size(&bounds.memory)?,
-        swap: size(&bounds.memory_swap)?,
-        reservation: size(&bounds.memory_reservation)?,
-    };
-    values::check_memory(&memory)?;
-    Ok(Limits {
-        memory,
-        cpus: bounds.cpus.as_deref().map(values::cpus).transpose()?,
-        cpu_shares: bounds.cpu_shares.filter(|n| *n > 0),
-        cpuset_cpus: bounds.cpuset_cpus.clone(),
-        pids: bounds.pids_limit,
-    })
+impl Bounds {
+    /// The limits that were asked for.
+    pub(super) fn limits(&self) -> Result<Limits> {
+        let size = |text: &Option<String>| text.as_deref().map(values::signed_size).transpose();
+        let memory = Memory {
+            limit: size(&self.memory)?,
+            swap: size(&self.memory_swap)?,
+            reservation: size(&self.memory_reservation)?,
+        };
+        values::check_memory(&memory)?;
+        Ok(Limits {
+            memory,
+            cpus: self.cpus.as_deref().map(values::cpus).transpose()?,
+            cpu_shares: self.cpu_shares.filter(|n| *n > 0),
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            pids: self.pids_limit,
+        })
+    }
 }

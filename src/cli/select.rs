@@ -1,10 +1,11 @@
 //! Which containers a command is about: names, ids and their beginnings, `--all`, `--latest`, `--filter`, `--cidfile`.
 //!
-//! One place for all commands. Whatever is found is acted on; what is not is reported when its turn comes.
+//! One place for all commands. As with podman names are looked up before anything is done: one that means no container, or several,
+//! ends the command. What fails later is reported, and the command goes on with the next.
 
 use std::path::{Path, PathBuf};
 
-use super::complain;
+use super::{complain, format};
 use crate::container::filter::Filters;
 use crate::container::list;
 use crate::container::record::{Containers, Record};
@@ -28,73 +29,72 @@ pub(crate) struct Wanted<'a> {
     pub(crate) ignore: bool,
 }
 
-/// One of them.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    /// What to call it: as typed, else its id.
-    pub(crate) typed: String,
-    /// Its record, or why there is none.
-    pub(crate) record: Result<Record>,
-}
+/// What to call it (as typed, else its id), and its record.
+pub(crate) type Chosen = (String, Record);
 
 impl Wanted<'_> {
     /// Finds them; those of dead supervisors are cleared on the way.
     ///
     /// # Errors
-    /// The flags contradict each other, or nothing is asked for.
+    /// The flags contradict each other, nothing is asked for, or there is no such container.
     pub(crate) fn find(&self, store: &Store) -> Result<Vec<Chosen>> {
         self.check()?;
+        let filters = Filters::parse(self.filters)?;
         let containers = Containers::of(store);
         containers.heal_live();
+        let by_id = |records: Vec<Record>| records.into_iter().map(|r| (r.id.clone(), r)).collect();
         if self.latest {
             let mut records = containers.list()?;
             records.truncate(1);
             if records.is_empty() && !self.ignore {
                 return Err(failed("no containers found: no such container").into());
             }
-            return Ok(records.into_iter().map(by_id).collect());
+            return Ok(by_id(records));
         }
-        if self.all || !self.filters.is_empty() {
-            let listing = list::list(store, &Filters::parse(self.filters)?)?;
+        if self.all || !filters.is_empty() {
+            let listing = list::list(store, &filters)?;
             listing.skipped.iter().for_each(|(_, e)| complain(e));
-            return Ok(listing.records.into_iter().map(by_id).collect());
+            return Ok(by_id(listing.records));
         }
+        let mut chosen = Vec::new();
+        for typed in self.named()? {
+            match containers.find(&typed) {
+                Err(e) if self.ignore && error::kind(&e) == Kind::NoSuchObject => {}
+                record => chosen.push((typed, record?)),
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The names as typed, and those of `--cidfile`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn named(&self) -> Result<Vec<String>> {
         let mut names = self.names.to_vec();
         for path in self.cidfiles {
             names.extend(cidfile(path, self.ignore)?);
         }
-        let find = |typed: String| {
-            let record = containers.find(&typed);
-            match &record {
-                Err(e) if self.ignore && error::kind(e) == Kind::NoSuchObject => None,
-                _ => Some(Chosen { typed, record }),
-            }
-        };
-        Ok(names.into_iter().filter_map(find).collect())
+        Ok(names)
     }
 
-    fn check(&self) -> Result<()> {
+    /// As podman words it.
+    pub(crate) fn check(&self) -> Result<()> {
         let named = !self.names.is_empty() || !self.cidfiles.is_empty();
-        if (self.all || self.latest) && named {
-            return Err(usage("--all and --latest exclude names and --cidfile").into());
-        }
-        if self.all && self.latest {
-            return Err(usage("--all and --latest cannot be used together").into());
-        }
-        if named && !self.filters.is_empty() {
-            return Err(usage("--filter takes no names of containers").into());
-        }
-        if !named && !self.all && !self.latest && self.filters.is_empty() {
-            return Err(usage("you must provide at least one name or id").into());
-        }
-        Ok(())
-    }
-}
-
-fn by_id(record: Record) -> Chosen {
-    Chosen {
-        typed: record.id.clone(),
-        record: Ok(record),
+        let wrong = if self.all && self.latest {
+            "--all and --latest cannot be used together"
+        } else if self.all && named {
+            "no arguments are needed with --all"
+        } else if self.latest && named {
+            "--latest and containers cannot be used together"
+        } else if named && !self.filters.is_empty() {
+            "--filter takes no arguments"
+        } else if !named && !self.all && !self.latest && self.filters.is_empty() {
+            "you must provide at least one name or id"
+        } else {
+            return Ok(());
+        };
+        Err(usage(wrong).into())
     }
 }
 
@@ -111,12 +111,16 @@ fn cidfile(path: &Path, ignore: bool) -> Result<Option<String>> {
 }
 
 /// Does `act` on each and reports each failure; the last one's exit code, as podman's.
-pub(crate) fn each(chosen: Vec<Chosen>, mut act: impl FnMut(&str, &Record) -> Result<()>) -> u8 {
+pub(crate) fn each(
+    chosen: Vec<Chosen>,
+    mut act: impl FnMut(&str, &Record) -> Result<()>,
+    code_of: fn(Kind) -> u8,
+) -> u8 {
     let mut code = 0;
-    for Chosen { typed, record } in chosen {
-        if let Err(e) = record.and_then(|record| act(&typed, &record)) {
+    for (typed, record) in chosen {
+        if let Err(e) = act(&typed, &record) {
             complain(&e);
-            code = error::kind(&e).exit_code();
+            code = code_of(error::kind(&e));
         }
     }
     code
@@ -137,6 +141,38 @@ pub(crate) fn one(store: &Store, name: Option<&str>, latest: bool) -> Result<Rec
             first.ok_or_else(|| failed("no containers found: no such container").into())
         }
     }
+}
+
+/// As [`each`], with all of them at once: ending a container may take its time. Names are printed in their order.
+pub(crate) fn each_at_once(
+    chosen: &[Chosen],
+    act: impl Fn(&Record) -> Result<()> + Sync,
+    code_of: fn(Kind) -> u8,
+) -> u8 {
+    let mut code = 0;
+    let mut told = |typed: &str, result: Result<()>| {
+        if let Err(e) = result.and_then(|()| format::print(&format!("{typed}\n"))) {
+            complain(&e);
+            code = code_of(error::kind(&e));
+        }
+    };
+    for batch in chosen.chunks(32) {
+        if let [(typed, record)] = batch {
+            told(typed, act(record));
+            continue;
+        }
+        std::thread::scope(|scope| {
+            let all: Vec<_> = batch
+                .iter()
+                .map(|(_, record)| scope.spawn(|| act(record)))
+                .collect();
+            for ((typed, _), thread) in batch.iter().zip(all) {
+                let died = |_| Err(failed("a thread died").into());
+                told(typed, thread.join().unwrap_or_else(died));
+            }
+        });
+    }
+    code
 }
 
 #[cfg(test)]

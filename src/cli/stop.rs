@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::format;
-use super::select::{Wanted, each};
-use crate::container::record::Containers;
+use super::select::{Wanted, each_at_once};
+use crate::container::record::{Containers, Record};
 use crate::container::stop::stop_by_user;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::store::Store;
 
 /// Stop containers.
@@ -47,12 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ignore: args.ignore,
     };
     let timeout = seconds(args.time);
-    // Prints those that had ended before, too, as podman does even with --all.
-    let stop = |typed: &str, record: &_| -> Result<()> {
-        stop_by_user(&containers, record, timeout)?;
-        format::print(&format!("{typed}\n"))
-    };
-    Ok(each(wanted.find(&store)?, stop))
+    let stop = |record: &Record| stop_by_user(&containers, record, timeout);
+    Ok(each_at_once(&wanted.find(&store)?, stop, Kind::exit_code))
 }
 
 /// A time limit: below zero there is none.

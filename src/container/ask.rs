@@ -25,10 +25,11 @@ use super::image::{kind_number, kind_of};
 use super::protocol::{FRAME, Frame, pieces};
 use super::record::Containers;
 use super::supervisor;
+use super::update::Change;
 use crate::error::{self, Fault, Result, failed};
 
 /// What a supervisor is asked to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Question {
     /// End the container, and do not start it again. Answered with its exit code when that is done.
@@ -58,6 +59,11 @@ pub enum Question {
     Rename {
         /// The new name.
         name: String,
+    },
+    /// Change its limits or its restart policy.
+    Update {
+        /// What to change.
+        change: Change,
     },
 }
 

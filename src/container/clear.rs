@@ -159,8 +159,27 @@ impl Containers {
         if taken.len() > known {
             for name in taken {
                 let _ = self.drop_stale_name(&name);
+                let _ = self.drop_second_name(&name);
             }
         }
+    }
+
+    /// Unlinks a name whose container has another one: renaming it was cut short.
+    fn drop_second_name(&self, name: &str) -> Result<()> {
+        let path = self.names().join(name);
+        // Who is renaming holds it.
+        let _lock = self.lock_names()?;
+        let Ok(id) = fs::read_link(&path) else {
+            return Ok(());
+        };
+        let id = id.to_string_lossy();
+        let record = self.read(&self.place(&id))?;
+        if let Some(own) = record.map(|r| r.name).filter(|own| own != name)
+            && fs::read_link(self.names().join(own)).is_ok_and(|t| t == Path::new(&*id))
+        {
+            files::remove_file(&path)?;
+        }
+        Ok(())
     }
 
     /// There are fewer names than containers.
@@ -213,6 +232,15 @@ impl Containers {
         let path = self.names().join(name);
         let _lock = self.lock_names()?;
         if fs::read_link(&path).is_ok_and(|id| !self.root.join(id).exists()) {
+            files::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Unlinks `name` if it is the container `id`'s; the caller holds the names' lock.
+    pub(super) fn unlink_name(&self, name: &str, id: &str) -> Result<()> {
+        let path = self.names().join(name);
+        if fs::read_link(&path).is_ok_and(|target| target == Path::new(id)) {
             files::remove_file(&path)?;
         }
         Ok(())

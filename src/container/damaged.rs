@@ -17,6 +17,7 @@ use oci_spec::runtime::Spec;
 
 use super::logs::LogConfig;
 use super::record::{Containers, Place, Record, State};
+use super::restart::Restart;
 use super::{host, volumes};
 use crate::cow::Cow;
 use crate::error::{Fault, Result, failed};
@@ -78,6 +79,8 @@ impl Containers {
             stop_signal: None,
             stop_timeout: None,
             stopped_by_user: false,
+            restart: Restart::No,
+            restarts: 0,
             scope: None,
         })
     }

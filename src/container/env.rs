@@ -1,5 +1,7 @@
 //! The container's environment: what the image, the files and the flags say, in that order.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Result, ResultExt, failed, usage};
 use std::path::Path;
 
@@ -7,7 +9,7 @@ use std::path::Path;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One `-e` or env-file line: a value, or a name whose value is the caller's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// Name, without `=`.
     pub name: String,
@@ -36,6 +38,36 @@ impl Setting {
             value,
         })
     }
+}
+
+/// The same settings with the caller's variables in them, so that they mean the same tomorrow and to somebody else.
+#[must_use]
+pub fn settled(settings: &[Setting]) -> Vec<Setting> {
+    let all: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    settled_by(settings, &all)
+}
+
+fn settled_by(settings: &[Setting], all: &[(String, String)]) -> Vec<Setting> {
+    let with = |name: &str, value: &str| Setting {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let mut settled = Vec::with_capacity(settings.len());
+    for setting in settings {
+        if setting.value.is_some() {
+            settled.push(setting.clone());
+            continue;
+        }
+        let wanted = |name: &str| match setting.name.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == setting.name,
+        };
+        let found = all.iter().filter(|(name, _)| wanted(name));
+        settled.extend(found.map(|(name, value)| with(name, value)));
+    }
+    settled
 }
 
 /// Reads an `--env-file`: a setting a line, `#` comments, no quoting, as docker.
@@ -100,27 +132,11 @@ impl Env {
         }
     }
 
-    /// The user's settings; `host` gives the caller's own variables. `NAME*` takes every one
-    /// that begins so, as podman has it.
-    pub fn apply(
-        &mut self,
-        settings: &[Setting],
-        host: &dyn Fn(&str) -> Option<String>,
-        all: &[(String, String)],
-    ) {
+    /// Settings with values ([`settled`]).
+    pub fn apply(&mut self, settings: &[Setting]) {
         for setting in settings {
-            match (&setting.value, setting.name.strip_suffix('*')) {
-                (Some(value), _) => self.set(&setting.name, value),
-                (None, Some(prefix)) => {
-                    for (name, value) in all.iter().filter(|(n, _)| n.starts_with(prefix)) {
-                        self.set(name, value);
-                    }
-                }
-                (None, None) => {
-                    if let Some(value) = host(&setting.name) {
-                        self.set(&setting.name, &value);
-                    }
-                }
+            if let Some(value) = &setting.value {
+                self.set(&setting.name, value);
             }
         }
     }
@@ -160,16 +176,13 @@ mod tests {
             "*".into(),
             "=x".into(),
         ]);
-        let host = |name: &str| (name == "H").then(|| "host".to_owned());
-        let all = [
-            ("LC_A".to_owned(), "1".to_owned()),
-            ("X".to_owned(), "2".to_owned()),
-        ];
+        let all = [("H", "host"), ("LC_A", "1"), ("X", "2")];
+        let all = all.map(|(n, v)| (n.to_owned(), v.to_owned()));
         let settings: Vec<_> = ["A=3", "H", "UNSET", "LC_*"]
             .iter()
             .map(|s| Setting::parse(s).unwrap())
             .collect();
-        env.apply(&settings, &host, &all);
+        env.apply(&settled_by(&settings, &all));
         assert_eq!(env.into_strings(), ["A=3", "B=2", "H=host", "LC_A=1"]);
     }
 }

@@ -360,8 +360,8 @@ pub fn health(_record: &Record) -> Option<&str> {
 
 /// The restart policy.
 #[must_use]
-pub fn policy(_record: &Record) -> &str {
-    "no"
+pub fn policy(record: &Record) -> &'static str {
+    record.restart.word()
 }
 
 /// By the image's id or its beginning, or by its name: whole, without the tag, or a part of it.

@@ -10,6 +10,7 @@ use nix::sys::wait::waitpid;
 use serde::{Deserialize, Serialize};
 
 use super::events::{self, Action, Event};
+use super::make::Stored;
 use super::request::Request;
 use super::spec::ImageSays;
 use crate::cow::{IdView, Lower};
@@ -62,13 +63,42 @@ pub fn resolve(
     Ok(Chosen {
         hold: Some(hold),
         name: shown_name(&image, &request.image),
-        lower: Lower::Image {
-            index: image.index.clone(),
-            packs: store.packs_dir(),
-        },
+        lower: lower(store, &image),
         says: ImageSays::of(image.config.config().as_ref()),
         id: Some(image.id),
     })
+}
+
+/// The image of a container that is started again: the one it was made from, whatever has the name now.
+///
+/// # Errors
+/// It is gone, or the directory is.
+pub fn again(store: &Store, stored: &Stored, mapping: &Mapping) -> Result<Chosen> {
+    let Some(id) = &stored.image_id else {
+        let image = &stored.request.image;
+        return host_directory(
+            store,
+            image.strip_prefix("rootfs:").unwrap_or(image),
+            mapping,
+        );
+    };
+    let gone = || Fault::new(Kind::NoSuchObject, format!("its image {id} is gone"));
+    let hold = store.hold_image(id)?;
+    let image = store.find_image(id)?.ok_or_else(gone)?;
+    Ok(Chosen {
+        hold: Some(hold),
+        name: shown_name(&image, &stored.request.image),
+        lower: lower(store, &image),
+        says: ImageSays::of(image.config.config().as_ref()),
+        id: Some(image.id),
+    })
+}
+
+fn lower(store: &Store, image: &Image) -> Lower {
+    Lower::Image {
+        index: image.index.clone(),
+        packs: store.packs_dir(),
+    }
 }
 
 pub(super) fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Result<Chosen> {

@@ -5,10 +5,12 @@
 //! relabelling without SELinux, macOS consistency) are accepted and ignored; those that would do
 //! something we refuse say why.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Fault, Kind, Result, usage};
 
 /// Where a mount's content comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A host file or directory, as typed.
     Bind(String),
@@ -19,7 +21,7 @@ pub enum Source {
 }
 
 /// A mount the user asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
     /// Where from.
     pub source: Source,

@@ -41,8 +41,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
-use super::events::{self, Action, Event};
 use super::logs::LogConfig;
+use super::restart::Restart;
 use super::swept::{self, Making};
 use super::{host, names};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
@@ -209,6 +209,12 @@ pub struct Record {
     /// Somebody asked for its end; no restart policy starts it.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// `--restart`.
+    #[serde(default)]
+    pub restart: Restart,
+    /// How often it was started again since somebody started it.
+    #[serde(default)]
+    pub restarts: u32,
     /// Directory of its control group; the container's own is `container` below it.
     #[serde(default)]
     pub scope: Option<String>,
@@ -458,7 +464,7 @@ impl Containers {
     }
 
     /// Links NAME to `id`; gives the id that has the name already.
-    fn link_name(&self, name: &str, id: &str) -> Result<Option<String>> {
+    pub(super) fn link_name(&self, name: &str, id: &str) -> Result<Option<String>> {
         let path = self.names().join(name);
         match std::os::unix::fs::symlink(id, &path) {
             Ok(()) => Ok(None),
@@ -540,7 +546,7 @@ impl Containers {
             }
             [] => Err(none().into()),
             [_, ..] => Err(usage(format!(
-                "more than one container has an ID that begins with {name}"
+                "more than one result for container {name:?}: container already exists"
             ))
             .into()),
         }
@@ -600,76 +606,6 @@ impl Containers {
         locked(&self.place(id).lock()) || locked(&swept::gone(&self.root, id).join("lock"))
     }
 
-    /// Clears what a dead supervisor left of the container in `place`.
-    fn heal(&self, place: &Place, id: &str) -> Result<Option<Record>> {
-        let Some(_lock) = unless_gone(Lock::try_exclusive(&place.lock()))? else {
-            return self.read(place);
-        };
-        // Read again: the state may have changed before the lock was ours. What cannot be read just
-        // now is not deleted for it.
-        let Some(mut record) = self.read(place)? else {
-            self.discard(id)?;
-            return Ok(None);
-        };
-        if !record.state.live() {
-            return Ok(Some(record));
-        }
-        if let Some(init) = record.init.filter(|_| record.boot == host::boot_id()) {
-            host::kill_process(init);
-            record.helpers.iter().copied().for_each(host::kill_process);
-        }
-        if record.state.up() {
-            let died = Event {
-                exit_code: Some(record.exit_code.unwrap_or(137)),
-                ..Event::container(&record, Action::Died)
-            };
-            events::emit(self.events_dir(), &[died]);
-        }
-        if record.auto_remove {
-            self.erase(&record, true)?;
-            return Ok(None);
-        }
-        if record.state.up() {
-            record.exit_code.get_or_insert(137);
-            record.finished = Some(Timestamp::now());
-            record.state = State::Exited;
-        } else {
-            record.exit_code.get_or_insert(125);
-            record.state = record.at_rest();
-        }
-        let why = || "its supervisor was killed".to_owned();
-        record.error.get_or_insert_with(why);
-        (record.init, record.supervisor) = (None, None);
-        place.replace(&record)?;
-        // The marker last: while it is there the next command looks at this container.
-        let _ = fs::remove_dir_all(&place.live);
-        Ok(Some(record))
-    }
-
-    /// Clears containers whose supervisor died, looking only at those that may be alive, and what
-    /// removed ones left.
-    pub fn heal_live(&self) {
-        self.sweep();
-        let Ok(entries) = fs::read_dir(&self.live) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let Ok(id) = entry.file_name().into_string() else {
-                continue;
-            };
-            // Failing here must not fail the command that came by; `ps` and `rm` report it.
-            let place = self.place(&id);
-            if !locked(&place.lock())
-                && let Ok(Some(record)) = self.load(&id)
-                && !record.state.live()
-                && !locked(&place.lock())
-            {
-                // Its supervisor was killed after its last record.
-                let _ = fs::remove_dir_all(&place.live);
-            }
-        }
-    }
-
     /// Flushes the record and the configuration of a container that is kept.
     pub fn make_durable(place: &Place) {
         for name in ["config.json", "record.json", ""] {
@@ -686,7 +622,7 @@ pub(super) fn no_such(name: &str) -> Fault {
     )
 }
 
-fn name_taken(name: &str, id: &str) -> Fault {
+pub(super) fn name_taken(name: &str, id: &str) -> Fault {
     Fault::new(
         Kind::Conflict,
         format!(

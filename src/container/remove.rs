@@ -44,17 +44,20 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
             }
         }
         if record.host != host::id() {
-            return Err(conflict(&record, "it runs on another host").into());
+            return Err(conflict(&record, "as it runs on another host").into());
         }
         if !how.force {
-            return Err(conflict(&record, "it is running")
-                .hint("rless rm -f stops it first")
-                .into());
+            return Err(conflict(
+                &record,
+                "as it is running - running or paused containers cannot be removed without force",
+            )
+            .hint("rless rm -f stops it first")
+            .into());
         }
         // One that was starting has no process to end yet, and runs when the wait is over: again, then.
         rounds += 1;
         if rounds > 3 {
-            return Err(conflict(&record, "it does not end").into());
+            return Err(conflict(&record, "as it does not end").into());
         }
         // With --rm its supervisor removes it: then there is nothing left to do.
         match stop::stop(&containers, &record, how.timeout)? {
@@ -78,7 +81,10 @@ pub fn remove_if_there(store: &Store, record: &Record, how: How) -> Result<()> {
 fn conflict(record: &Record, why: &str) -> Fault {
     Fault::new(
         Kind::Conflict,
-        format!("cannot remove container {}: {why}", record.id),
+        format!(
+            "cannot remove container {} {why}: container state improper",
+            record.id
+        ),
     )
 }
 

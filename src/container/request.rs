@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::env::Setting;
 use super::logs::LogConfig;
 use super::mounts::MountRequest;
+use super::restart::Restart;
 use crate::network::NetworkMode;
 use crate::network::files::{AddHost, DnsOptions};
 use crate::network::ports::PortMapping;
@@ -14,7 +17,8 @@ use crate::runtime::idmap::Userns;
 use crate::store::PullOptions;
 
 /// A container to be made and run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// Reference, id, `rootfs:/PATH`, `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`.
     pub image: String,
@@ -32,6 +36,8 @@ pub struct Request {
     pub env: Vec<Setting>,
     /// `--env-host`.
     pub env_host: bool,
+    /// With `env_host`: what the caller's environment was when the container was made.
+    pub host_env: Vec<Setting>,
     /// `-w`.
     pub workdir: Option<String>,
     /// `-u`.
@@ -60,7 +66,8 @@ pub struct Request {
     pub shm_size: Option<u64>,
     /// `--storage-opt size=`, bytes that the container's changes may take.
     pub storage_size: Option<u64>,
-    /// How images are pulled.
+    /// How images are pulled; not kept, for the credentials in it.
+    #[serde(skip)]
     pub pull: PullOptions,
     /// `-q`: no progress while pulling.
     pub quiet: bool,
@@ -86,6 +93,10 @@ pub struct Request {
     pub limits: Limits,
     /// `--stop-signal`.
     pub stop_signal: Option<i32>,
+    /// `--stop-timeout`, seconds.
+    pub stop_timeout: Option<u64>,
+    /// `--restart`.
+    pub restart: Restart,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation`.
@@ -101,7 +112,8 @@ pub struct Request {
 }
 
 /// What the process may do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Security {
     /// `--cap-add`, normalised (`CAP_NET_RAW`, `ALL`).
     pub cap_add: Vec<String>,
@@ -122,7 +134,7 @@ pub struct Security {
 }
 
 /// Which system calls are filtered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// The default profile.
     #[default]
@@ -134,7 +146,7 @@ pub enum Seccomp {
 }
 
 /// A resource limit of the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
     /// `nofile`.
     pub name: String,
@@ -145,7 +157,8 @@ pub struct Ulimit {
 }
 
 /// Limits of the container's control group; `None`: not asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// `-m`, bytes.
     pub limit: Option<i64>,
@@ -156,7 +169,8 @@ pub struct Memory {
 }
 
 /// Limits of the container's control group; `None`: not asked for.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Memory.
     pub memory: Memory,

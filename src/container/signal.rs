@@ -13,6 +13,9 @@ pub fn parse(text: &str) -> Result<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let number = if let Ok(n) = name.parse::<i32>() {
+        if !(1..=64).contains(&n) {
+            return Err(usage("valid signals are 1 through 64").into());
+        }
         n
     } else if let Some(offset) = name.strip_prefix("RTMIN") {
         34 + offset_of(offset).ok_or_else(bad)?

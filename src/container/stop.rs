@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::ask::{Heard, Question, ask};
+use super::events::Action;
 use super::host;
 use super::record::{Containers, Record, STOP_TIMEOUT, State};
 use crate::error::{Fault, Kind, Result, failed};
@@ -82,27 +83,20 @@ pub fn improper(record: &Record, can_only: &str) -> Fault {
     Fault::new(Kind::Failed, text)
 }
 
-/// What `stop` found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// It was stopped.
-    Now,
-    /// It did not run.
-    Before,
-}
-
-/// `stop` for the command line: what cannot be stopped is an error, what has ended already is not.
+/// `stop` for the command line. One that has ended is no error, but is not started again by its policy either.
 ///
 /// # Errors
-/// As [`stop`].
-pub fn stop_by_user(
-    containers: &Containers,
-    record: &Record,
-    timeout: Option<u64>,
-) -> Result<Stopped> {
-    if record.state == State::Created || record.state == State::Exited {
-        return Ok(Stopped::Before);
+/// It is paused, or as [`stop`].
+pub fn stop_by_user(containers: &Containers, record: &Record, timeout: Option<u64>) -> Result<()> {
+    if record.state == State::Paused {
+        return Err(improper(record, "can only stop created or running containers").into());
     }
-    stop(containers, record, timeout)?;
-    Ok(Stopped::Now)
+    if record.state.live() {
+        if let Some(now) = stop(containers, record, timeout)? {
+            containers.emit(&now, Action::Stop);
+        }
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(containers.revive_dir().join(&record.id));
+    Ok(())
 }

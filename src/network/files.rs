@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Result, usage};
 
 /// Address a name of `--add-host` stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostTarget {
     /// A literal address.
     Ip(IpAddr),
@@ -16,7 +18,7 @@ pub enum HostTarget {
 }
 
 /// One `--add-host` value: `NAME[;NAME…]:IP`, `NAME=IP` or `NAME:host-gateway`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddHost {
     /// Names, at least one.
     pub names: Vec<String>,
@@ -232,7 +234,7 @@ impl Resolver {
 }
 
 /// `--dns`, `--dns-search`, `--dns-option`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsOptions {
     /// `--dns`: instead of the host's servers.
     pub servers: Vec<IpAddr>,

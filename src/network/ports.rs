@@ -34,7 +34,7 @@ impl fmt::Display for Protocol {
 }
 
 /// Which port of the host is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostPort {
     /// One that is free at the start.
     Any,
@@ -45,7 +45,7 @@ pub enum HostPort {
 }
 
 /// One `-p` value: `[[ip:][hostPort]:]containerPort[/proto]`, either port a range `a-b`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// Host address to listen on; `None` is every address.
     pub host_ip: Option<IpAddr>,

@@ -64,10 +64,7 @@ fn stop_asks_then_kills_and_tells_the_code() {
     assert_eq!(state(&sandbox, "deaf"), "exited 137");
     // Once more is no error.
     assert_eq!(sandbox.rless(["stop", "kind"]).ok(), "kind\n");
-    assert_eq!(sandbox.rless(["stop", "-a"]).ok(), "");
-    let output = sandbox.rless(["stop", "nosuch", "kind"]).exits(125);
-    output.says(&["no container with name or ID \"nosuch\" found: no such container"]);
-    assert_eq!(output.out, "kind\n");
+    assert_eq!(sandbox.rless(["stop", "-a"]).ok().lines().count(), 2);
     sandbox.assert_quiet();
     sandbox.rless(["rm", "-a"]).ok();
 }
@@ -104,4 +101,372 @@ fn a_supervisor_that_hangs_is_killed_by_who_wants_the_end() {
     assert_eq!(state(&sandbox, "kind"), "exited 137");
     sandbox.assert_quiet();
     sandbox.rless(["rm", "kind"]).ok();
+}
+
+#[test]
+fn a_container_is_made_once_and_started_often() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let script = "echo $X >> /log; cat /log; wc -l < /v/n; echo x >> /v/n; exit 4";
+    let create = [
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        "-e",
+        "X",
+        "-v",
+        "/v",
+    ];
+    let cmd = sandbox.rless(create).env("X", "then");
+    let id = cmd.args(["rootfs:/", "sh", "-c", script]).ok();
+    assert_eq!(state(&sandbox, "c"), "created 0");
+    sandbox.assert_quiet();
+    // Its volume is empty now and keeps what is written; the variable is that of who made it.
+    let first = sandbox.rless(["start", "-a", "c"]).env("X", "now").exits(4);
+    assert_eq!(first.out, "then\n", "{first}");
+    assert_eq!(
+        sandbox.rless(["start", &id[..12]]).ok(),
+        format!("{}\n", &id[..12])
+    );
+    assert_eq!(sandbox.rless(["wait", "c"]).ok(), "4\n");
+    let third = sandbox.rless(["start", "--attach", "c"]).exits(4);
+    assert!(third.out.starts_with("then\nthen\nthen\n2\n"), "{third}");
+    sandbox.rless(["rm", "-v", "c"]).ok();
+    assert_eq!(sandbox.rless(["volume", "ls", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_start_that_is_killed_has_not_begun() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox
+        .rless([
+            "create",
+            "--network",
+            "none",
+            "--name",
+            "c",
+            "rootfs:/",
+            "true",
+        ])
+        .ok();
+    for call in ["clone", "clone3", "rename", "flock", "mkdir"] {
+        let kill = format!("inject={call}:signal=KILL:when=1");
+        let words = [
+            "strace",
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace=?{call}"),
+            "-e",
+            &kill,
+        ];
+        sandbox.rless(["start", "c"]).wrapped(words).run();
+        sandbox.assert_quiet();
+        let now = state(&sandbox, "c");
+        assert!(
+            now.starts_with("created") || now.starts_with("exited"),
+            "{call}: {now}"
+        );
+    }
+    assert_eq!(sandbox.rless(["start", "-a", "c"]).exits(0).err, "");
+    sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
+fn names_are_looked_up_before_anything_is_done() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "a", &[], KIND);
+    let refused = sandbox.rless(["stop", "a", "nosuch"]).exits(125);
+    refused.says(&["no container with name or ID \"nosuch\" found: no such container"]);
+    assert_eq!(refused.out, "");
+    assert_eq!(state(&sandbox, "a"), "running 0");
+    let refused = sandbox.rless(["rm", "a"]).exits(2);
+    refused.says(&["as it is running"]);
+    sandbox.rless(["stop", "-l", "a"]).exits(125);
+    sandbox.rless(["stop", "-a", "a"]).exits(125);
+    assert_eq!(sandbox.rless(["stop", "-i", "nosuch", "a"]).ok(), "a\n");
+    sandbox
+        .rless(["kill", "a"])
+        .exits(125)
+        .says(&["can only kill running containers", "exited"]);
+    sandbox.rless(["rm", "-l"]).ok();
+}
+
+#[test]
+fn kill_wait_and_rename_of_a_live_container() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "a", &[], KIND);
+    let mut waits: Vec<_> = (0..3)
+        .map(|_| sandbox.rless(["wait", "a"]).spawn())
+        .collect();
+    sandbox.rless(["rename", "a", "b"]).ok();
+    sandbox.rless(["rename", "a", "x"]).exits(125);
+    assert_eq!(state(&sandbox, "b"), "running 0");
+    assert_eq!(sandbox.rless(["kill", "-s", "TERM", "b"]).ok(), "b\n");
+    for wait in &mut waits {
+        assert!(wait.wait().unwrap().success());
+        assert_eq!(crate::harness::rest(wait.stdout.take()), "3\n");
+    }
+    assert_eq!(state(&sandbox, "b"), "exited 3");
+    sandbox.rless(["rename", "b", "c"]).ok();
+    let names = sandbox.store().join("containers/names");
+    assert!(!names.join("b").exists() && names.join("c").is_symlink());
+    sandbox
+        .rless(["kill", "-s", "99", "c"])
+        .exits(125)
+        .says(&["1 through 64"]);
+    sandbox.rless(["start", "c"]).ok();
+    assert_eq!(sandbox.rless(["kill", "c"]).ok(), "c\n");
+    assert_eq!(state(&sandbox, "c"), "exited 137");
+    sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
+fn a_rename_that_was_cut_short_leaves_one_name() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox
+        .rless(["create", "--name", "a", "rootfs:/", "true"])
+        .ok();
+    for call in ["symlink", "rename", "unlink"] {
+        for when in ["1", "2"] {
+            let kill = format!("inject={call}:signal=KILL:when={when}");
+            let words = [
+                "strace",
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace=?{call}"),
+                "-e",
+                &kill,
+            ];
+            let old = sandbox.rless(["ps", "-a", "--format", "{{.Names}}"]).ok();
+            sandbox
+                .rless(["rename", old.trim_end(), "next"])
+                .wrapped(words)
+                .run();
+            let list = sandbox.rless(["ps", "-a", "--format", "{{.Names}}"]).ok();
+            let names = sandbox.store().join("containers/names");
+            let links = std::fs::read_dir(names).unwrap().flatten();
+            let links = links.filter(|e| !e.file_name().to_string_lossy().starts_with('.'));
+            let links: Vec<_> = links
+                .map(|e| e.file_name().into_string().unwrap())
+                .collect();
+            assert_eq!(links, [list.trim_end()], "killed at {call} {when}");
+            sandbox.rless(["rename", list.trim_end(), "a"]).ok();
+        }
+    }
+    sandbox.rless(["rm", "-a"]).ok();
+}
+
+#[test]
+fn pause_stops_and_resumes_or_says_what_is_missing() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "a", &[], KIND);
+    let output = sandbox.rless(["pause", "a"]).run();
+    if output.code() == 0 {
+        assert_eq!(state(&sandbox, "a"), "paused 0");
+        sandbox
+            .rless(["pause", "a"])
+            .exits(125)
+            .says(&["is already paused"]);
+        sandbox
+            .rless(["stop", "a"])
+            .exits(125)
+            .says(&["in state paused"]);
+        assert_eq!(sandbox.rless(["unpause", "-a"]).ok().lines().count(), 1);
+    } else {
+        output.says(&["it has no control group", "cgroup v2"]);
+    }
+    assert_eq!(state(&sandbox, "a"), "running 0");
+    sandbox
+        .rless(["unpause", "a"])
+        .exits(125)
+        .says(&["is not paused"]);
+    sandbox.rless(["stop", "a"]).ok();
+    sandbox
+        .rless(["pause", "a"])
+        .exits(125)
+        .says(&["\"exited\" is not running, can't pause"]);
+    sandbox.rless(["rm", "a"]).ok();
+}
+
+/// What a container that counts its runs has counted.
+fn runs(sandbox: &Sandbox, name: &str) -> String {
+    let format = "{{.Names}} {{.State}} {{.Restarts}}";
+    let list = sandbox.rless(["ps", "-a", "--format", format]).ok();
+    let line = list
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or("none").to_owned()
+}
+
+#[test]
+fn a_failing_container_is_started_again_so_often() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let script = "echo up; echo x >> /runs; exit 7";
+    detached(&sandbox, "c", &["--restart", "on-failure:2"], script);
+    assert_eq!(sandbox.rless(["wait", "c"]).ok(), "7\n");
+    assert_eq!(runs(&sandbox, "c"), "exited 2");
+    sandbox.assert_quiet();
+    // In the foreground its output goes on over the restarts, and the last code counts.
+    let output = sandbox.rless(["start", "-a", "c"]).exits(7);
+    assert_eq!(output.out, "up\nup\nup\n");
+    sandbox.rless(["update", "--restart", "no", "c"]).ok();
+    assert_eq!(sandbox.rless(["start", "-a", "c"]).exits(7).out, "up\n");
+    assert_eq!(runs(&sandbox, "c"), "exited 0");
+    sandbox.rless(["rm", "c"]).ok();
+    sandbox
+        .rless(["run", "--rm", "--restart", "always", "rootfs:/", "true"])
+        .exits(125);
+}
+
+#[test]
+fn what_a_user_stops_stays_stopped() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "run", &["--restart", "always"], KIND);
+    detached(
+        &sandbox,
+        "wait",
+        &["--restart", "always"],
+        "echo up; exit 1",
+    );
+    assert_eq!(sandbox.rless(["stop", "run"]).ok(), "run\n");
+    // While it waits for its next start it can be asked, too.
+    wait_for("a pause", Duration::from_secs(20), || {
+        runs(&sandbox, "wait").starts_with("restarting")
+    });
+    let began = Instant::now();
+    assert_eq!(sandbox.rless(["stop", "wait"]).ok(), "wait\n");
+    assert!(
+        began.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    for name in ["run", "wait"] {
+        assert!(
+            runs(&sandbox, name).starts_with("exited"),
+            "{}",
+            runs(&sandbox, name)
+        );
+    }
+    sandbox.assert_quiet();
+    assert_eq!(runs(&sandbox, "run"), "exited 0");
+    sandbox.rless(["rm", "-a"]).ok();
+}
+
+#[test]
+fn a_killed_supervisors_policy_is_carried_out_by_the_next_command() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "always", &["--restart", "always"], KIND);
+    detached(&sandbox, "never", &[], KIND);
+    for name in ["always", "never"] {
+        kill(supervisor(&sandbox, name), Signal::SIGKILL).unwrap();
+    }
+    wait_for("the container is started", Duration::from_secs(20), || {
+        state(&sandbox, "always") == "running 0"
+    });
+    assert_eq!(state(&sandbox, "never"), "exited 137");
+    assert_eq!(runs(&sandbox, "always"), "running 1");
+    // One that is stopped is not brought back, even where its supervisor was killed before.
+    kill(supervisor(&sandbox, "always"), Signal::SIGKILL).unwrap();
+    assert_eq!(sandbox.rless(["stop", "always"]).ok(), "always\n");
+    sandbox.assert_quiet();
+    assert!(state(&sandbox, "always").starts_with("exited"));
+    sandbox.rless(["rm", "-a"]).ok();
+}
+
+#[test]
+fn removing_live_ones_and_pruning() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    for name in ["a", "b", "c"] {
+        detached(&sandbox, name, &[], DEAF);
+    }
+    // At once, not one after the other.
+    let began = Instant::now();
+    assert_eq!(
+        sandbox.rless(["rm", "-f", "-t", "2", "a", "b"]).ok(),
+        "a\nb\n"
+    );
+    assert!(
+        began.elapsed() < Duration::from_millis(3900),
+        "{:?}",
+        began.elapsed()
+    );
+    sandbox
+        .rless([
+            "create", "--name", "d", "--label", "k=1", "rootfs:/", "true",
+        ])
+        .ok();
+    let asked = sandbox.rless(["container", "prune"]).stdin("n\n").ok();
+    assert_eq!(
+        asked,
+        "WARNING! This will remove all non running containers.\nAre you sure you want to continue? [y/N] "
+    );
+    assert_eq!(state(&sandbox, "d"), "created 0");
+    assert_eq!(
+        sandbox
+            .rless(["container", "prune", "-f", "--filter", "label=k=2"])
+            .ok(),
+        ""
+    );
+    assert_eq!(
+        sandbox
+            .rless(["container", "prune", "-f"])
+            .ok()
+            .lines()
+            .count(),
+        1
+    );
+    sandbox.rless(["container", "exists", "d"]).exits(1);
+    sandbox.rless(["container", "exists", "c"]).exits(0);
+    assert_eq!(
+        sandbox.rless(["rm", "-af", "-t", "0"]).ok().lines().count(),
+        1
+    );
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn every_command_ends_when_a_supervisor_is_killed_under_it() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    for command in [
+        &["stop", "-t", "50", "c"][..],
+        &["restart", "-t", "50", "c"],
+        &["rm", "-f", "-t", "50", "c"],
+        &["wait", "c"],
+        &["start", "-a", "c"],
+    ] {
+        detached(&sandbox, "c", &["--replace"], DEAF);
+        let victim = supervisor(&sandbox, "c");
+        let mut child = sandbox.rless(command).spawn();
+        std::thread::sleep(Duration::from_millis(300));
+        kill(victim, Signal::SIGKILL).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "{command:?} hangs");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let expected = match command[0] {
+            "rm" => "none",
+            "restart" => "running 0",
+            _ => "exited 137",
+        };
+        assert_eq!(state(&sandbox, "c"), expected, "{command:?}");
+        sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
+        sandbox.assert_quiet();
+    }
 }

@@ -133,10 +133,6 @@ pub fn environment(
     hostname: &str,
     home: &str,
 ) -> Vec<String> {
-    let all: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
-    let host = |name: &str| all.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let mut env = Env::default();
     env.set("PATH", DEFAULT_PATH);
     if request.tty {
@@ -144,13 +140,9 @@ pub fn environment(
     }
     env.set("container", "rless");
     env.set("HOSTNAME", hostname);
-    if request.env_host {
-        for (name, value) in &all {
-            env.set(name, value);
-        }
-    }
+    env.apply(&request.host_env);
     env.set_image(&image.env);
-    env.apply(&request.env, &host, &all);
+    env.apply(&request.env);
     env.set_default("HOME", home);
     env.into_strings()
 }
@@ -339,7 +331,9 @@ fn sysctls(parts: &Parts<'_>) -> Result<HashMap<String, String>> {
 }
 
 /// Limits as the spec has them; only what was asked for.
-fn resources(request: &Request) -> LinuxResources {
+/// The limits of the control group.
+#[must_use]
+pub fn resources(request: &Request) -> LinuxResources {
     let limits = &request.limits;
     let mut resources = LinuxResources::default();
     if limits.memory != super::request::Memory::default() {

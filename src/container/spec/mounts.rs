@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::Mount;
+use serde::{Deserialize, Serialize};
 
 use crate::container::mounts::Source;
 use crate::error::{Result, usage};
@@ -12,7 +13,7 @@ use crate::error::{Result, usage};
 pub const SHM_SIZE: u64 = 64 << 20;
 
 /// A user's mount with its source on the host found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// Absolute path inside.
     pub target: String,

@@ -12,6 +12,7 @@ use crate::container::events::Action;
 use crate::container::protocol::Frame;
 use crate::container::record::{STOP_TIMEOUT, State};
 use crate::container::stop::improper;
+use crate::container::update;
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::sys::supervise::pidfd_kill;
 
@@ -46,7 +47,16 @@ impl Relay<'_> {
             Question::Pause => self.freeze(true).map(Some),
             Question::Unpause => self.freeze(false).map(Some),
             Question::Freeze { dir, content } => {
-                self.job.cow.freeze(dir, *content)?;
+                let waits = "it is between two runs: its restart policy waits";
+                let cow = self.job.cow.as_ref().context(waits)?;
+                cow.freeze(dir, *content)?;
+                Ok(Some(Json::Null))
+            }
+            Question::Update { change } => {
+                let job = &mut *self.job;
+                let record = &mut job.record;
+                job.limits = update::apply(&job.place, record, change, &job.cgroups, self.scope)?;
+                self.tell(Action::Update);
                 Ok(Some(Json::Null))
             }
             Question::Rename { name } => {

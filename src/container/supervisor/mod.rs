@@ -7,7 +7,8 @@
 //! 2. while init mounts: starts pasta, serves the FUSE descriptor that init hands back;
 //! 3. releases init when the network is up, hears that the command was executed, writes the record;
 //! 4. relays (`relay.rs`) until init has ended;
-//! 5. takes everything down, writes the exit record (or removes the container), tells its clients.
+//! 5. takes everything down; a restart policy begins again at 1 (`again.rs`);
+//! 6. writes the exit record (or removes the container), tells its clients.
 //!
 //! Nothing here knows whether anyone is attached: a detached container is one without a first
 //! client. A failure on the way takes down what was there and is told as an `Error` frame.
@@ -15,6 +16,7 @@
 //! Killed at any point, the supervisor takes the container with it (init's parent-death signal, and
 //! pasta's), its lock is freed, and the next command clears the rest ([`super::record`]).
 
+mod again;
 mod answer;
 mod clients;
 mod front;
@@ -46,7 +48,7 @@ use super::host;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
 use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
-use crate::cow::{Cow, Server};
+use crate::cow::{self, Cow, Server};
 use crate::error::{self, Result};
 use crate::network::{Pasta, PastaConfig, Target, pasta};
 use crate::runtime::fakeid::{Agent, Start};
@@ -75,8 +77,10 @@ pub struct Job {
     pub spec: Spec,
     /// Its id maps.
     pub mapping: Mapping,
-    /// Its root file system, open.
-    pub cow: Cow,
+    /// Its root file system, open; `None` only while a restart policy waits.
+    pub cow: Option<Cow>,
+    /// How to open it again.
+    pub root: cow::Options,
     /// Its network, if pasta makes it.
     pub pasta: Option<PastaConfig>,
     /// What control groups this host has.
@@ -130,11 +134,21 @@ fn supervise(mut job: Job, client: OwnedFd) {
         Err(e) => return fail(job, client, &e),
     };
     let mut front = Front::new(&job, client, signals);
-    let (code, oom) = match start(&job) {
-        Ok(running) => live(&mut job, &mut front, running),
+    let mut scope = None;
+    let first = start(&job, &mut scope);
+    let ended = first.map(|running| live(&mut job, &mut front, running, scope.as_ref()));
+    let ended = ended.map(|ended| again::repeat(&mut job, &mut front, &mut scope, ended));
+    if let Some(scope) = scope {
+        scope.remove();
+    }
+    let End { code, oom } = match ended {
+        Ok(end) => end,
         Err(e) => return fail(job, front.clients.swap_remove(0), &e),
     };
-    finish(&mut job, code, oom);
+    trace::mark("taken down");
+    job.record.state = State::Exited;
+    (job.record.init, job.record.supervisor) = (None, None);
+    settle(&mut job);
     let note = if oom { "killed: out of memory" } else { "" };
     front.tell_end(code, note);
     trace::mark("told");
@@ -177,7 +191,6 @@ fn prepare() -> Result<SignalFd> {
 /// What is up while a container runs, in the order in which it came up.
 #[derive(Debug, Default)]
 struct Running {
-    scope: Option<Scope>,
     agent: Option<Agent>,
     init: Option<Init>,
     pasta: Option<Pasta>,
@@ -207,16 +220,13 @@ impl Running {
                 server.discard()
             };
         }
-        if let Some(scope) = self.scope.take() {
-            scope.remove();
-        }
     }
 }
 
-/// Starts the container; on an error nothing of it is left.
-fn start(job: &Job) -> Result<Running> {
+/// Starts the container; on an error nothing of it is left but the scope. One that is there already is used again.
+fn start(job: &Job, scope: &mut Option<Scope>) -> Result<Running> {
     let mut running = Running::default();
-    match bring_up(job, &mut running) {
+    match bring_up(job, &mut running, scope) {
         Ok(()) => Ok(running),
         Err(e) => {
             running.take_down(!job.record.auto_remove);
@@ -225,18 +235,12 @@ fn start(job: &Job) -> Result<Running> {
     }
 }
 
-fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
-    let id = &job.record.id;
-    let description = format!("rless container {}", job.record.name);
-    running.scope = Scope::create(
-        &job.cgroups,
-        &ScopeRequest {
-            id,
-            description: &description,
-            slice: None,
-            limits: &job.limits,
-        },
-    )?;
+fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Result<()> {
+    let cow = job.cow.as_ref().context("its file system is not open")?;
+    match scope {
+        Some(scope) => scope.renew(&job.limits)?,
+        None => *scope = make_scope(job)?,
+    }
     trace::mark("scope");
     if job.emulate_ids {
         running.agent = Some(Agent::fork()?);
@@ -262,7 +266,7 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
     if let Some(agent) = &running.agent {
         agent.meet(init.pid())?;
     }
-    if let Some(scope) = &running.scope {
+    if let Some(scope) = scope {
         scope.add_init(init.pid().as_raw())?;
     }
     init.begin()?;
@@ -273,7 +277,7 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
         trace::mark("pasta started");
     }
     let fuse = init.recv_fuse()?;
-    running.server = Some(job.cow.serve(fuse)?);
+    running.server = Some(cow.serve(fuse)?);
     trace::mark("serving");
     if job.terminal.is_some() {
         let pty = init.recv_pty()?;
@@ -292,6 +296,16 @@ fn bring_up(job: &Job, running: &mut Running) -> Result<()> {
     init.wait_exec()?;
     trace::mark("executed");
     Ok(())
+}
+
+fn make_scope(job: &Job) -> Result<Option<Scope>> {
+    let request = ScopeRequest {
+        id: &job.record.id,
+        description: &format!("rless container {}", job.record.name),
+        slice: None,
+        limits: &job.limits,
+    };
+    Scope::create(&job.cgroups, &request)
 }
 
 /// As whom the emulation of ids starts.
@@ -350,16 +364,27 @@ fn nonblocking(fd: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// One run of the container, from the first instruction of its command until everything of it is taken down:
-/// exit code, and whether it was killed for want of memory.
-fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
+/// How a run of the container ended.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// Exit code, 128+n for a signal.
+    code: i32,
+    /// The kernel killed it for want of memory.
+    oom: bool,
+}
+
+/// One run of the container, from the first instruction of its command until everything of it is taken down.
+fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&Scope>) -> End {
     let Some(init) = running.init.take() else {
-        return (137, false);
+        return End {
+            code: 137,
+            oom: false,
+        };
     };
     let pasta = running.pasta.take();
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
     let helper = pasta.as_ref().and_then(Pasta::pid);
-    record_start(job, init.pid(), helper, running.scope.as_ref());
+    record_start(job, init.pid(), helper, scope);
     let began = [Action::Init, Action::Start].map(|a| Event::container(&job.record, a));
     events::emit(job.containers.events_dir(), &began);
     for client in &mut front.clients {
@@ -371,7 +396,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
         streams: std::mem::take(&mut running.streams),
         init: Some(init.pidfd()),
         until: None,
-        scope: running.scope.as_ref(),
+        scope,
         agent: running.agent.as_ref().map(Agent::socket),
         sessions: Sessions::default(),
         pasta,
@@ -385,15 +410,20 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running) -> (i32, bool) {
     front.kill_at = None;
     let code = exit_code(init.pid());
     sessions.end(job);
-    let oom = code == 137 && running.scope.as_ref().is_some_and(|s| s.oom_kills() > 0);
+    let oom = code == 137 && scope.is_some_and(|s| s.oom_kills() > 0);
     running.pasta = pasta;
     running.take_down(!job.record.auto_remove);
-    trace::mark("taken down");
-    (code, oom)
+    note_end(job, code, oom);
+    End { code, oom }
 }
 
 fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
     job.record.state = State::Running;
+    (
+        job.record.exit_code,
+        job.record.error,
+        job.record.oom_killed,
+    ) = (None, None, false);
     job.record.scope = scope.map(|s| s.path.to_string_lossy().into_owned());
     job.record.started = Some(Timestamp::now());
     job.record.init = host::process(init);
@@ -419,14 +449,13 @@ fn exit_code(init: Pid) -> i32 {
     }
 }
 
-/// Writes the exit record, or removes the container.
-fn finish(job: &mut Job, code: i32, oom: bool) {
+/// Notes how it ended, in the record (not yet on disk) and as an event.
+fn note_end(job: &mut Job, code: i32, oom: bool) {
     let record = &mut job.record;
-    record.state = State::Exited;
     record.exit_code = Some(code);
     record.oom_killed = oom;
     record.finished = Some(Timestamp::now());
-    (record.init, record.supervisor) = (None, None);
+    record.init = None;
     let died = Event {
         exit_code: Some(code),
         ..Event::container(record, Action::Died)
@@ -436,7 +465,6 @@ fn finish(job: &mut Job, code: i32, oom: bool) {
         events.push(Event::container(record, Action::Cleanup));
     }
     events::emit(job.containers.events_dir(), &events);
-    settle(job);
 }
 
 /// The end of a container that did not start.
@@ -452,6 +480,7 @@ fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
     client.push(&Frame::Error { code, text: &text });
 }
 
+/// Writes the exit record, or removes the container.
 fn settle(job: &mut Job) {
     let result = if job.record.auto_remove {
         job.containers.erase(&job.record, true)

@@ -23,6 +23,7 @@ mod write;
 use std::fs;
 
 use nix::unistd::{User, getegid, geteuid};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ResultExt, failed};
 use crate::sys::caps;
@@ -30,7 +31,7 @@ use plan::{Caller, Ids, ROOT_RANGE};
 pub use write::{Pending, start, write};
 
 /// One line of a uid or gid map: `count` ids from `container` on are the host's from `host` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside the container.
     pub container: u32,
@@ -54,7 +55,7 @@ pub enum Rung {
 }
 
 /// What `--userns` asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Userns {
     /// Container 0 is the caller, 1.. are the subordinate ids (podman's rootless default and `host`).
     #[default]

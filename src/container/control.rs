@@ -1,0 +1,205 @@
+//! What commands do to one container beside starting, stopping and removing it: kill, pause, rename, wait.
+//!
+//! Of a live container its supervisor is asked ([`super::ask`]); of any other the record is changed here, under its lock.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::ask::{Heard, Question, ask};
+use super::events::Action;
+use super::record::{Containers, Record, State};
+use super::stop::{elsewhere, improper, kill_supervisor};
+use crate::error::{Result, failed, usage};
+
+/// How long a supervisor may take to answer what it does at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sends `signal` to the container's first process; SIGKILL is waited for.
+///
+/// # Errors
+/// It does not run.
+pub fn kill(containers: &Containers, record: &Record, signal: i32) -> Result<()> {
+    let refused = |record: &Record| improper(record, "can only kill running containers");
+    elsewhere(record)?;
+    if !record.state.up() {
+        return Err(refused(record).into());
+    }
+    let id = &record.id;
+    match ask(containers, id, &Question::Kill { signal }, Some(PATIENCE))? {
+        Heard::Nobody => {
+            let now = containers.load(id)?;
+            return Err(now
+                .map_or_else(|| super::record::no_such(id), |r| refused(&r))
+                .into());
+        }
+        Heard::Silence if signal == libc::SIGKILL => kill_supervisor(containers, record),
+        Heard::Silence => return Err(silent(id).into()),
+        Heard::Done(_) if signal == libc::SIGKILL => {
+            ask(containers, id, &Question::Wait, Some(PATIENCE))?;
+        }
+        Heard::Done(_) => {}
+    }
+    Ok(())
+}
+
+/// Freezes the container (`pause`), or lets it go on.
+///
+/// # Errors
+/// It is not in the state for that; this host cannot freeze containers.
+pub fn pause(containers: &Containers, record: &Record, pause: bool) -> Result<()> {
+    elsewhere(record)?;
+    let question = if pause {
+        Question::Pause
+    } else {
+        Question::Unpause
+    };
+    let heard = if record.state.live() {
+        ask(containers, &record.id, &question, Some(PATIENCE))?
+    } else {
+        Heard::Nobody
+    };
+    let improper = |record: &Record| {
+        let (state, id) = (record.state.word(), &record.id);
+        failed(if pause {
+            format!("{state:?} is not running, can't pause: container state improper")
+        } else {
+            format!("{id:?} is not paused, can't unpause: container state improper")
+        })
+    };
+    match heard {
+        Heard::Done(_) => Ok(()),
+        Heard::Nobody => {
+            let now = containers.load(&record.id)?;
+            Err(improper(now.as_ref().unwrap_or(record)).into())
+        }
+        Heard::Silence => Err(silent(&record.id).into()),
+    }
+}
+
+fn silent(id: &str) -> crate::error::Fault {
+    failed(format!("the supervisor of container {id} does not answer"))
+        .hint(format!("`rless rm -f {id}` ends it"))
+}
+
+/// Gives the container another name.
+///
+/// The new name is linked first, then the record changes, then the old name is unlinked; all under the lock of the
+/// names, so that nobody takes the new one for a left-over meanwhile. Killed in between, the container has two
+/// names, of which the record's counts, and listing containers unlinks the other.
+///
+/// # Errors
+/// The name is malformed or taken.
+pub fn rename(containers: &Containers, record: &Record, name: &str) -> Result<()> {
+    super::names::check(name)?;
+    elsewhere(record)?;
+    if name == record.name {
+        return Ok(());
+    }
+    let _names = containers.lock_names()?;
+    if let Some(holder) = containers.link_name(name, &record.id)? {
+        return Err(super::record::name_taken(name, &holder).into());
+    }
+    let renamed = write_name(containers, record, name);
+    let goes = if renamed.is_ok() { &record.name } else { name };
+    containers.unlink_name(goes, &record.id)?;
+    renamed
+}
+
+fn write_name(containers: &Containers, record: &Record, name: &str) -> Result<()> {
+    let mut live = record.state.live();
+    for _ in 0..5 {
+        if live {
+            let question = Question::Rename {
+                name: name.to_owned(),
+            };
+            match ask(containers, &record.id, &question, Some(PATIENCE))? {
+                Heard::Done(_) => return Ok(()),
+                Heard::Silence => return Err(silent(&record.id).into()),
+                Heard::Nobody => {}
+            }
+        }
+        let gone = || super::record::no_such(&record.id);
+        let _lock = containers.lock(&record.id)?.ok_or_else(gone)?;
+        let place = containers.place(&record.id);
+        let mut now = containers.read(&place)?.ok_or_else(gone)?;
+        live = now.state.live();
+        if !live {
+            name.clone_into(&mut now.name);
+            place.replace(&now)?;
+            containers.emit(&now, Action::Rename);
+            return Ok(());
+        }
+    }
+    Err(failed(format!(
+        "renaming container {}: it comes and goes",
+        record.id
+    ))
+    .into())
+}
+
+/// What [`wait`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// That it does not run (any more).
+    Ended,
+    /// That it is in this state.
+    Is(State),
+}
+
+impl std::str::FromStr for Condition {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Condition> {
+        Ok(match word {
+            "stopped" | "exited" => Condition::Ended,
+            "configured" | "created" => Condition::Is(State::Created),
+            "initialized" => Condition::Is(State::Starting),
+            "running" => Condition::Is(State::Running),
+            "paused" => Condition::Is(State::Paused),
+            "stopping" => Condition::Is(State::Stopping),
+            other => {
+                return Err(usage(format!("unknown container state: {other}"))
+                    .hint("one of created, initialized, running, paused, stopping, stopped, exited")
+                    .into());
+            }
+        })
+    }
+}
+
+/// Waits until one of `conditions` holds: its exit code, -1 when it has none. One that was removed meanwhile has the
+/// code that its supervisor told last, else -1.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn wait(
+    containers: &Containers,
+    id: &str,
+    conditions: &[Condition],
+    interval: Duration,
+) -> Result<i32> {
+    let only_end = conditions.iter().all(|c| *c == Condition::Ended);
+    let mut told = None;
+    loop {
+        let Some(record) = containers.load(id)? else {
+            return Ok(told.unwrap_or(-1));
+        };
+        let holds = |condition: &Condition| match condition {
+            Condition::Ended => record.state == State::Exited,
+            Condition::Is(state) => record.state == *state,
+        };
+        if conditions.iter().any(holds) {
+            return Ok(record.exit_code.unwrap_or(-1));
+        }
+        if only_end && record.state.live() {
+            if let Heard::Done(answer) = ask(containers, id, &Question::Wait, None)? {
+                let code = answer.get("exit_code").and_then(Json::as_i64);
+                told = code.and_then(|c| i32::try_from(c).ok());
+            }
+            // The record says the same in a moment.
+            std::thread::sleep(Duration::from_millis(2));
+        } else {
+            std::thread::sleep(interval);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Making a container, once: its name, its volumes, its request on disk, its record.
+//!
+//! ```text
+//! containers/ID/request.json   what was asked for, with all that was found then: paths are absolute, the caller's
+//!                              variables have values, volumes names, ports numbers; the image is its id
+//! ```
+//!
+//! Starting it ([`super::prepare`]) needs nothing but that file, however much later and by whomever it is
+//! started: the terminal, the working directory and the environment of who made it are gone then.
+//! Credentials for pulling are not kept.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::events::Action;
+use super::mounts::{MountRequest, Source};
+use super::prepare::{self, Ground};
+use super::record::{Containers, Port, Record, Reserved, State, quick_json};
+use super::request::{Request, Seccomp};
+use super::spec::ImageSays;
+use super::spec::mounts::Resolved;
+use super::supervisor::Job;
+use super::{env, host, image, remove, volumes};
+use crate::error::{Fault, Kind, Result, ResultExt, failed};
+use crate::network::{self, ports::HostPort};
+use crate::runtime::idmap;
+use crate::store::files::{self, Lock};
+use crate::store::{Progress, Store};
+use crate::trace;
+
+/// What a container is made from: `request.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stored {
+    /// Format of this file.
+    pub version: u32,
+    /// What was asked for.
+    pub request: Request,
+    /// Its mounts, with sources found and volumes made.
+    pub mounts: Vec<Resolved>,
+    /// Image id, 64 hex digits; `None` for a host directory.
+    pub image_id: Option<String>,
+}
+
+impl Stored {
+    /// Of the container in `dir`.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn read(dir: &Path) -> Result<Stored> {
+        let stored = files::read_json(&dir.join("request.json"))?;
+        let none = "it was made by a version of rless that could not start one again";
+        stored.ok_or_else(|| Fault::new(Kind::Failed, none).into())
+    }
+
+    /// Replaces it by rename.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        quick_json(&dir.join("request.json"), self)
+    }
+}
+
+/// Makes the container, ready to be started; nothing of it is left when that fails.
+///
+/// # Errors
+/// What was asked for cannot be had.
+pub fn make(
+    store: &Store,
+    containers: &Containers,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<Job> {
+    let request = &settled(request)?;
+    let mapping = idmap::plan(&request.userns, None)?;
+    trace::mark("mapping planned");
+    let image = image::resolve(store, request, &mapping, progress)?;
+    trace::mark("image found");
+    if let Some(name) = request.name.as_deref().filter(|_| request.replace) {
+        remove::replace(store, name)?;
+    }
+    let reserved = containers.reserve(request.name.as_deref())?;
+    trace::mark("reserved");
+    let id = reserved.id.clone();
+    let mut made = Made {
+        id: id.clone(),
+        ..Made::default()
+    };
+    let ground = Ground { mapping, image };
+    let result = assemble(store, containers, request, ground, reserved, &mut made);
+    // The record names them now, or nobody wants them.
+    made.held.clear();
+    if result.is_err() {
+        if let Some(path) = &made.cidfile {
+            let _ = fs::remove_file(path);
+        }
+        let _ = containers.discard(&id);
+    }
+    result
+}
+
+/// What to unmake when a later step fails.
+#[derive(Debug, Default)]
+struct Made {
+    id: String,
+    cidfile: Option<PathBuf>,
+    /// Of the container's volumes, until its record is there.
+    held: Vec<Lock>,
+}
+
+fn assemble(
+    store: &Store,
+    containers: &Containers,
+    request: &Request,
+    ground: Ground,
+    reserved: Reserved,
+    made: &mut Made,
+) -> Result<Job> {
+    if let Some(path) = &request.cidfile {
+        write_cidfile(path, &reserved.id)?;
+        made.cidfile = Some(path.clone());
+    }
+    let mounts = mounts(store, request, &ground.image.says, made)?;
+    let mut stored = Stored {
+        version: 1,
+        request: request.clone(),
+        image_id: ground.image.id.clone(),
+        mounts,
+    };
+    let record = record(&stored, &ground.image, &reserved);
+    let dir = reserved.place.dir.clone();
+    let held = prepare::Held {
+        place: reserved.place,
+        lock: reserved.lock,
+    };
+    let (job, published) = prepare::prepare(store, containers, &stored, ground, held, record)?;
+    fix_ports(&mut stored.request, &published);
+    stored.write(&dir)?;
+    job.place.write(&job.record)?;
+    trace::mark("written");
+    containers.emit(&job.record, Action::Create);
+    Ok(job)
+}
+
+/// The request with nothing left that depends on who makes it.
+fn settled(request: &Request) -> Result<Request> {
+    let mut request = request.clone();
+    let absolute = |path: &str| -> Result<String> {
+        let found = fs::canonicalize(path);
+        let found = found.fault(|| {
+            failed(format!(
+                "using the directory {path:?} as a root file system"
+            ))
+        })?;
+        Ok(found.to_string_lossy().into_owned())
+    };
+    if let Some(path) = request
+        .image
+        .strip_prefix("rootfs:")
+        .filter(|p| !p.is_empty())
+    {
+        request.image = format!("rootfs:{}", absolute(path)?);
+    } else if request.rootfs && !request.image.is_empty() {
+        request.image = absolute(&request.image)?;
+    }
+    if let Seccomp::File(path) = &mut request.security.seccomp {
+        *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+    }
+    request.env = env::settled(&request.env);
+    if request.env_host {
+        request.host_env = env::settled(&[env::Setting::parse("*")?]);
+    }
+    Ok(request)
+}
+
+/// Ports that were chosen stay the container's.
+fn fix_ports(request: &mut Request, published: &[network::Published]) {
+    for (asked, got) in request.ports.iter_mut().zip(published) {
+        asked.host = HostPort::From(got.host_port);
+    }
+}
+
+fn write_cidfile(path: &Path, id: &str) -> Result<()> {
+    use std::io::Write;
+    let file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path);
+    file.and_then(|mut f| f.write_all(id.as_bytes()))
+        .fault(|| failed(format!("writing the container id to {}", path.display())))
+}
+
+/// The user's mounts and the image's volumes, with sources found and volumes made.
+fn mounts(
+    store: &Store,
+    request: &Request,
+    says: &ImageSays,
+    made: &mut Made,
+) -> Result<Vec<Resolved>> {
+    let mut all = Vec::new();
+    for mount in &request.mounts {
+        all.push(resolve_mount(store, mount, made)?);
+    }
+    for target in &says.volumes {
+        let Ok(target) = super::mounts::normalise(target) else {
+            return Err(failed(format!(
+                "the image's volume {target:?} is no absolute path below /"
+            ))
+            .into());
+        };
+        if ["/proc", "/sys"]
+            .iter()
+            .any(|p| Path::new(&target).starts_with(p))
+        {
+            return Err(failed(format!(
+                "the image has a volume at {target}, which is refused"
+            ))
+            .into());
+        }
+        if all.iter().any(|m: &Resolved| m.target == target) {
+            continue;
+        }
+        let mount = MountRequest {
+            source: Source::Volume(None),
+            target,
+            options: Vec::new(),
+            copy_up: true,
+        };
+        all.push(resolve_mount(store, &mount, made)?);
+    }
+    Ok(all)
+}
+
+fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result<Resolved> {
+    let mut resolved = Resolved {
+        target: mount.target.clone(),
+        source: None,
+        options: mount.options.clone(),
+        copy_up: mount.copy_up && !mount.read_only(),
+        volume: None,
+        anonymous: false,
+    };
+    let root = store.volumes_dir();
+    match &mount.source {
+        Source::Tmpfs => {}
+        Source::Bind(path) => {
+            let found = fs::canonicalize(path);
+            let hint =
+                "bind-mounted paths must exist on the host; a name without `/` would be a volume";
+            resolved.source = Some(
+                found
+                    .fault(|| failed(format!("mounting {path} at {}", mount.target)).hint(hint))?,
+            );
+        }
+        Source::Volume(None) => {
+            let volume = volumes::anonymous(Some(&made.id))?;
+            made.held.push(volumes::hold(&root, &volume)?);
+            resolved.source = Some(volumes::data(&root, &volume.name));
+            (resolved.volume, resolved.anonymous) = (Some(volume.name), true);
+        }
+        Source::Volume(Some(name)) => {
+            let volume = volumes::Volume {
+                name: name.clone(),
+                created: Timestamp::now().to_string(),
+                anonymous: false,
+                container: None,
+                labels: std::collections::BTreeMap::new(),
+            };
+            // Stays when the run fails: by then another container may be using it.
+            made.held.push(volumes::hold(&root, &volume)?);
+            resolved.source = Some(volumes::data(&root, name));
+            resolved.volume = Some(name.clone());
+        }
+    }
+    Ok(resolved)
+}
+
+/// The record of one that is about to be started for the first time; what only starting it tells is left out.
+fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record {
+    let (request, mounts) = (&stored.request, &stored.mounts);
+    let mut labels = image.says.labels.clone();
+    labels.extend(request.labels.clone());
+    let volumes = |anonymous: bool| {
+        let wanted = mounts.iter().filter(|m| m.anonymous || !anonymous);
+        wanted.filter_map(|m| m.volume.clone()).collect()
+    };
+    Record {
+        version: 1,
+        id: reserved.id.clone(),
+        name: reserved.name.clone(),
+        image: image.name.clone(),
+        image_id: image.id.clone(),
+        command: Vec::new(),
+        created: Some(Timestamp::now()),
+        started: None,
+        finished: None,
+        state: State::Starting,
+        init: None,
+        supervisor: None,
+        helpers: Vec::new(),
+        boot: host::boot_id().to_owned(),
+        host: host::id().to_owned(),
+        exit_code: None,
+        oom_killed: false,
+        error: None,
+        auto_remove: request.remove,
+        anonymous_volumes: volumes(true),
+        volumes: volumes(false),
+        mounts: mounts.iter().map(|m| m.target.clone()).collect(),
+        labels,
+        ports: Vec::new(),
+        exposed: image.says.exposed.clone(),
+        log: request.log.clone(),
+        network: request.network.to_string(),
+        scope: None,
+        stop_timeout: request.stop_timeout,
+        restart: request.restart,
+        restarts: 0,
+        stopped_by_user: false,
+        storage_size: request.storage_size,
+        stop_signal: request.stop_signal.or_else(|| {
+            let name = image.says.stop_signal.as_deref()?;
+            super::signal::parse(name).ok()
+        }),
+    }
+}
+
+/// As `ps` shows it.
+pub(super) fn port(published: &network::Published) -> Port {
+    Port {
+        host_ip: published
+            .host_ip
+            .map(|ip| ip.to_string())
+            .unwrap_or_default(),
+        host_port: published.host_port,
+        container_port: published.container_port,
+        range: published.count,
+        protocol: published.protocol.to_string(),
+    }
+}

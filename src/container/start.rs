@@ -1,0 +1,186 @@
+//! `start`: a container on disk, from its stored request to a supervisor again.
+//!
+//! Done under the container's lock, which the supervisor then keeps. Until the supervisor is there the record is as it was: whoever is
+//! killed here leaves a container that has not been started.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::attach::{self, Attach, Ended, Join};
+use super::events::Action;
+use super::host;
+use super::image;
+use super::make::Stored;
+use super::prepare::{self, Ground, Held};
+use super::record::{Containers, Record, State, no_such, unless_gone};
+use super::restart::Restart;
+use super::run::{Outcome, stay};
+use super::stop::{elsewhere, improper};
+use super::supervisor::{self, Job};
+use super::terminal::DetachKeys;
+use crate::error::{Result, ResultExt, failed};
+use crate::runtime::idmap;
+use crate::store::Store;
+use crate::store::files::{self, Lock};
+
+/// How long another command may hold a container that does not run.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How to start.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    /// Stay with it.
+    pub attach: bool,
+    /// Give it standard input.
+    pub interactive: bool,
+    /// Pass signals on.
+    pub sig_proxy: bool,
+    /// Keys that leave it, as typed.
+    pub detach_keys: Option<String>,
+}
+
+/// Starts the container of `record`; one that runs already is attached to, or left alone.
+///
+/// # Errors
+/// It cannot be started, or (exit code 125) its supervisor died.
+pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
+    let keys = how.detach_keys.as_deref().unwrap_or("ctrl-p,ctrl-q");
+    let keys = DetachKeys::parse(keys)?;
+    let containers = Containers::of(store);
+    elsewhere(record)?;
+    let job = match record.state {
+        State::Paused | State::Stopping => {
+            let text = "must be in Created or Stopped state to be started";
+            return Err(improper(record, &format!("unable to start container: it {text}")).into());
+        }
+        state if state.live() => None,
+        _ => again(store, &containers, &record.id)?,
+    };
+    let Some(mut job) = job else {
+        return beside(&containers, record, how, keys);
+    };
+    job.input_once = how.attach && how.interactive && job.interactive;
+    let attached = containers.later(&job.record, Action::Attach);
+    let how = how.attach.then(|| Attach {
+        tty: job.terminal.is_some(),
+        input: how.interactive && job.interactive,
+        sig_proxy: how.sig_proxy,
+        keys,
+        tell: Some(attached),
+    });
+    launch(job, how)
+}
+
+fn launch(job: Job, how: Option<Attach>) -> Result<Outcome> {
+    let (id, before) = (job.record.id.clone(), job.place.clone());
+    let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
+        // The record has not been touched; nobody is alive.
+        let _ = fs::remove_dir_all(&before.live);
+    })?;
+    stay(socket, supervisor, id, how)
+}
+
+/// What to do with one that runs.
+fn beside(
+    containers: &Containers,
+    record: &Record,
+    how: &How,
+    keys: DetachKeys,
+) -> Result<Outcome> {
+    if !how.attach {
+        return Ok(Outcome::Running(record.id.clone()));
+    }
+    let join = Join {
+        input: how.interactive,
+        sig_proxy: how.sig_proxy,
+        keys,
+    };
+    let Some(record) = containers.load(&record.id)? else {
+        return Err(no_such(&record.id).into());
+    };
+    Ok(match attach::join(containers, &record, join)? {
+        Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
+        Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
+        Ended::Detached => Outcome::Running(record.id),
+    })
+}
+
+/// A job for the container `id`, with its lock; `None`: somebody else is starting it.
+fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>> {
+    let place = containers.place(id);
+    let doing = || failed(format!("unable to start container {id}"));
+    let began = Instant::now();
+    let lock = loop {
+        if let Some(lock) = unless_gone(Lock::try_exclusive(&place.lock()))? {
+            break lock;
+        }
+        match containers.load(id)? {
+            None => return Err(no_such(id).into()),
+            Some(record) if record.state.live() => return Ok(None),
+            // Somebody looks at it, or changes it.
+            Some(_) if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+            Some(_) => {
+                return Err(anyhow::Error::from(failed("another command holds it"))).fault(doing);
+            }
+        }
+    };
+    // Only now nobody else changes it.
+    let Some(mut record) = containers.read(&place)? else {
+        return Err(no_such(id).into());
+    };
+    if record.state.live() {
+        return Ok(None);
+    }
+    let stored = Stored::read(&place.dir).fault(doing)?;
+    let mapping = idmap::plan(&stored.request.userns, None)?;
+    let image = image::again(store, &stored, &mapping).fault(doing)?;
+    for volume in stored.mounts.iter().filter_map(|m| m.source.as_ref()) {
+        fs::metadata(volume).fault(|| {
+            failed(format!(
+                "unable to start container {id}: mounting {}",
+                volume.display()
+            ))
+        })?;
+    }
+    files::create_dir_all_private(&place.live)?;
+    (record.boot, record.host) = (host::boot_id().to_owned(), host::id().to_owned());
+    (record.exit_code, record.error, record.oom_killed) = (None, None, false);
+    (record.restarts, record.stopped_by_user) = (0, false);
+    let ground = Ground { mapping, image };
+    let held = Held {
+        place: place.clone(),
+        lock,
+    };
+    let prepared = prepare::prepare(store, containers, &stored, ground, held, record);
+    let written = prepared.and_then(|(job, _)| job.place.write(&job.record).map(|()| job));
+    written.map(Some).inspect_err(|_| {
+        let _ = fs::remove_dir_all(&place.live);
+    })
+}
+
+/// Starts those containers again whose supervisor was killed and whose restart policy would have it so. What fails is
+/// left; costs one system call when there is nothing to do.
+pub fn revive(store: &Store) {
+    let containers = Containers::of(store);
+    let Ok(entries) = fs::read_dir(containers.revive_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let _ = fs::remove_file(entry.path());
+        let Ok(Some(record)) = containers.load(&id) else {
+            continue;
+        };
+        let wanted = record.restart != Restart::No && !record.stopped_by_user;
+        if wanted && !record.state.live() {
+            let restarts = record.restarts;
+            if let Ok(Some(mut job)) = again(store, &containers, &id) {
+                job.record.restarts = restarts + 1;
+                let live = job.place.live.clone();
+                if supervisor::launch(job).is_err() {
+                    let _ = fs::remove_dir_all(live);
+                }
+            }
+        }
+    }
+}

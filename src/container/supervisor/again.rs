@@ -1,0 +1,109 @@
+//! Restart policies in the supervisor: after a run is taken down, a pause in which it listens, and the next run.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::front::Front;
+use super::relay::{Relay, Streams};
+use super::sessions::Sessions;
+use super::{End, Job, live, note_end, start};
+use crate::cgroup::Scope;
+use crate::container::events::Action;
+use crate::container::record::State;
+use crate::container::restart::Pace;
+use crate::cow::Cow;
+use crate::error::{Result, failed, report};
+use crate::sys::supervise;
+
+/// How long threads of the last run may take to end.
+const THREADS_END: Duration = Duration::from_secs(5);
+
+/// Runs the container again for as long as its policy says so: how it ended at last.
+pub(super) fn repeat(
+    job: &mut Job,
+    front: &mut Front,
+    scope: &mut Option<Scope>,
+    first: End,
+) -> End {
+    let mut pace = Pace::new();
+    let mut end = first;
+    loop {
+        if let Some(scope) = scope {
+            scope.clear();
+        }
+        let again = job.record.restart.again(end.code, job.record.restarts);
+        if front.ending || !again {
+            return end;
+        }
+        rest(job, front, pace.pause(began(job)));
+        if front.ending {
+            return end;
+        }
+        job.record.restarts += 1;
+        job.containers.emit(&job.record, Action::Restart);
+        end = match renew(job).and_then(|()| start(job, scope)) {
+            Ok(running) => live(job, front, running, scope.as_ref()),
+            Err(e) => not_started(job, front, &e),
+        };
+    }
+}
+
+/// How long the last run took.
+fn began(job: &Job) -> Duration {
+    let record = &job.record;
+    let ran = record
+        .started
+        .zip(record.finished)
+        .map(|(from, to)| to.duration_since(from));
+    ran.and_then(|ran| ran.try_into().ok()).unwrap_or_default()
+}
+
+/// Waits, and answers meanwhile.
+fn rest(job: &mut Job, front: &mut Front, pause: Duration) {
+    job.record.state = State::Restarting;
+    job.cow = None;
+    let mut relay = Relay {
+        job,
+        front,
+        streams: Streams::default(),
+        init: None,
+        until: Instant::now().checked_add(pause),
+        scope: None,
+        agent: None,
+        sessions: Sessions::default(),
+        pasta: None,
+        pending: VecDeque::new(),
+        restarts: (0, Instant::now()),
+    };
+    relay.write_record();
+    relay.run();
+}
+
+/// What a start needs afresh.
+fn renew(job: &mut Job) -> Result<()> {
+    // Helpers of the last run end by themselves; init can be cloned from a process with one thread only.
+    let deadline = Instant::now() + THREADS_END;
+    while supervise::threads().context("counting threads")? > 1 {
+        if Instant::now() > deadline {
+            return Err(failed("threads of the last run do not end").into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    job.cow = Some(Cow::open(job.root.clone())?);
+    job.record.state = State::Starting;
+    job.record.error = None;
+    Ok(())
+}
+
+/// It could not be started again: that counts as a failure of it, and everyone is told.
+fn not_started(job: &mut Job, front: &mut Front, e: &anyhow::Error) -> End {
+    let code = i32::from(crate::error::kind(e).exit_code());
+    let text = report(e);
+    front.notice(&format!("{text}\n"));
+    job.record.started = Some(jiff::Timestamp::now());
+    note_end(job, code, false);
+    job.record.error = Some(text);
+    End { code, oom: false }
+}
