@@ -237,7 +237,6 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         .any(|f| wanted(f));
     let namespaces = namespaces(if look { pid } else { 0 });
     let image_id = record.image_id.as_deref().unwrap_or_default();
-    let exposed = exposed(&record.exposed);
     let mut json = json!({
         "AutoRemove": record.auto_remove,
         "Command": record.command,
@@ -246,7 +245,7 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         "Exited": record.state == State::Exited,
         "ExitedAt": seconds(record.finished),
         "ExitCode": record.exit_code.unwrap_or(0),
-        "ExposedPorts": exposed,
+        "ExposedPorts": exposed(&record.exposed),
         "Id": record.id,
         "Image": record.image,
         "ImageID": image_id,

@@ -427,8 +427,8 @@ fn filter(text: &str) -> Result<(String, String)> {
         key @ ("container" | "image" | "volume" | "type" | "label" | "pod" | "network") => {
             key.to_owned()
         }
-        _ => {
-            return Err(bad()
+        other => {
+            return Err(usage(format!("{other} is an invalid filter"))
                 .hint("one of container, event, image, label, network, type, volume")
                 .into());
         }

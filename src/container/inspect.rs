@@ -54,6 +54,8 @@ struct Known<'a> {
     place: Place,
     /// Its `config.json`; null if it cannot be read.
     spec: Json,
+    /// What was asked for: the `request` of its `request.json`; null where that is not known.
+    asked: Json,
     image: Option<Image>,
 }
 
@@ -62,8 +64,12 @@ struct Known<'a> {
 pub fn container(store: &Store, record: &Record, size: bool) -> Json {
     let place = Containers::of(store).place(&record.id);
     let spec = files::read_json(&place.dir.join("config.json"));
+    let asked: Option<Json> = files::read_json(&place.dir.join("request.json"))
+        .ok()
+        .flatten();
     let image = record.image_id.as_ref();
     let known = Known {
+        asked: asked.map(|a| at(&a, "/request")).unwrap_or_default(),
         store,
         record,
         spec: spec.ok().flatten().unwrap_or_default(),
@@ -233,7 +239,11 @@ impl Known<'_> {
         let says = super::spec::ImageSays::of(image.as_ref());
         let entrypoint = says.entrypoint;
         let fits = !entrypoint.is_empty() && record.command.starts_with(&entrypoint);
-        let (entrypoint, cmd) = if fits {
+        let by_hand = words(&self.asked, "/entrypoint");
+        let (entrypoint, cmd) = if !by_hand.is_empty() && record.command.starts_with(&by_hand) {
+            let rest = &record.command[by_hand.len()..];
+            (by_hand.into(), rest)
+        } else if fits {
             (
                 Json::from(entrypoint.clone()),
                 &record.command[entrypoint.len()..],
@@ -249,10 +259,10 @@ impl Known<'_> {
         let mut config = json!({
             "Hostname": text(&self.spec, "/hostname"),
             "Domainname": "",
-            "User": says.user,
+            "User": self.asked.pointer("/user").and_then(Json::as_str).unwrap_or(&says.user),
             "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
             "Tty": at(&self.spec, "/process/terminal") == Json::Bool(true),
-            "OpenStdin": false,
+            "OpenStdin": self.asked_for("/interactive"),
             "StdinOnce": false,
             "Env": words(&self.spec, "/process/env"),
             "Cmd": if cmd.is_empty() { Json::Null } else { cmd.into() },
@@ -312,8 +322,11 @@ impl Known<'_> {
             "VolumesFrom": null,
             "CapAdd": added,
             "CapDrop": dropped,
-            "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": [],
-            "GroupAdd": [],
+            "Dns": words(&self.asked, "/dns/servers"),
+            "DnsOptions": words(&self.asked, "/dns/options"),
+            "DnsSearch": words(&self.asked, "/dns/search"),
+            "GroupAdd": words(&self.asked, "/group_add"),
+            "Init": self.asked_for("/init"),
             "IpcMode": "shareable",
             "Links": null,
             "OomScoreAdj": number(&self.spec, "/process/oomScoreAdj"),
@@ -376,7 +389,14 @@ impl Known<'_> {
         })
     }
 
+    fn asked_for(&self, switch: &str) -> bool {
+        at(&self.asked, switch) == Json::Bool(true)
+    }
+
     fn privileged(&self) -> bool {
+        if !self.asked.is_null() {
+            return self.asked_for("/security/privileged");
+        }
         let masked = words(&self.spec, "/linux/maskedPaths").is_empty();
         let caps = self.capabilities("bounding").len();
         masked && caps > 30 && at(&self.spec, "/linux/seccomp").is_null()

@@ -32,3 +32,4 @@ mod storage;
 mod terminal;
 mod threats;
 mod threats_exec;
+mod views;

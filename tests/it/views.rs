@@ -1,0 +1,290 @@
+//! Looking at containers that live: logs, events, attach, stats, inspect.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Sandbox, wait_for, world};
+use crate::pty::Pty;
+
+/// Makes a detached container that runs `script`.
+fn detached(sandbox: &Sandbox, name: &str, flags: &[&str], script: &str) {
+    let args = ["run", "-d", "--net", "none", "--name", name];
+    let command = ["busybox", "sh", "-c", script];
+    let cmd = sandbox.rless(args).args(flags).args(command);
+    cmd.ok();
+}
+
+#[test]
+fn a_follower_gets_every_line_over_rotations_and_ends_with_the_container() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); \
+                  [ $((i % 100)) = 0 ] && sleep 0.02; done";
+    detached(&sandbox, "rotated", &["--log-opt", "max-size=40k"], script);
+    let text = sandbox.rless(["logs", "-f", "rotated"]).ok();
+    let numbers: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("line "))
+        .collect();
+    let wanted: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
+    assert_eq!(numbers, wanted);
+    // What stays is bounded, whole lines, and ends where the container did.
+    let kept = sandbox.rless(["logs", "rotated"]).ok();
+    let (first, count) = (kept.lines().next().unwrap(), kept.lines().count());
+    assert!(
+        count < 1000 && first.starts_with("line "),
+        "{count} {first}"
+    );
+    assert!(kept.ends_with("line 1999\n"), "{kept}");
+    let id = sandbox
+        .rless(["ps", "-aq", "--no-trunc", "--filter", "name=rotated"])
+        .ok();
+    let dir = sandbox.store().join("containers").join(id.trim());
+    let size = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |m| m.len());
+    let both = size("ctr.log") + size("ctr.log.1");
+    assert!(both <= 40 << 10 && both > 15 << 10, "{both}");
+    sandbox.rless(["rm", "rotated"]).ok();
+}
+
+#[test]
+fn a_follower_of_a_container_that_removes_itself_gets_its_last_words() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    detached(
+        &sandbox,
+        "mortal",
+        &["--rm"],
+        "sleep 1; echo last; echo words >&2",
+    );
+    let followed = sandbox.rless(["logs", "-f", "mortal"]).exits(0);
+    assert_eq!(
+        (followed.out.as_str(), followed.err.as_str()),
+        ("last\n", "words\n")
+    );
+}
+
+#[test]
+fn pieces_of_a_line_are_one_line() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let script = "printf a; sleep 0.3; printf b; sleep 0.3; echo c; printf end";
+    detached(&sandbox, "pieces", &[], script);
+    let text = sandbox.rless(["logs", "-f", "-t", "pieces"]).ok();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].ends_with("Z abc") && lines[1].ends_with("Z end"),
+        "{text}"
+    );
+    let last = sandbox.rless(["logs", "--tail", "1", "pieces"]).ok();
+    assert_eq!(last, "end");
+    assert_eq!(
+        sandbox.rless(["logs", "--tail", "2", "pieces"]).ok(),
+        "abc\nend"
+    );
+    sandbox.rless(["rm", "pieces"]).ok();
+}
+
+#[test]
+fn logs_without_a_journal_or_a_driver_say_so() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    for (flag, words) in [
+        ("--log-driver=smoke-signals", "smoke-signals"),
+        ("--log-opt=max-size=lots", "lots"),
+        ("--log-opt=path=relative", "absolute"),
+    ] {
+        let run = sandbox.rless(["run", "--rm", flag, "busybox", "true"]);
+        run.exits(125).says(&[words]);
+    }
+}
+
+#[test]
+fn several_clients_attach_at_once_and_none_stops_the_others() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    detached(
+        &sandbox,
+        "stage",
+        &["-i"],
+        "while read x; do echo got $x; done",
+    );
+    let listeners: Vec<_> = (0..3)
+        .map(|_| sandbox.rless(["attach", "--no-stdin", "stage"]).spawn())
+        .collect();
+    let attached = || {
+        let filter = ["events", "--stream=false", "--since", "1m"];
+        let filter = sandbox.rless(filter).args(["--filter", "container=stage"]);
+        filter.ok().matches("attach").count()
+    };
+    wait_for("three are attached", Duration::from_secs(30), || {
+        attached() == 3
+    });
+    // Told just before the supervisor hears of it.
+    std::thread::sleep(Duration::from_millis(200));
+    let speaker = sandbox.rless(["attach", "stage"]).stdin("one\ntwo\n");
+    assert_eq!(speaker.ok(), "got one\ngot two\n\n");
+    for listener in listeners {
+        let output = listener.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "got one\ngot two\n\n");
+    }
+    let late = sandbox.rless(["attach", "stage"]);
+    late.exits(125)
+        .says(&["you can only attach to running containers"]);
+    sandbox.rless(["rm", "stage"]).ok();
+}
+
+#[test]
+fn a_terminal_is_left_and_found_again_as_it_was() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let run = [
+        "run", "-dit", "--net", "none", "--name", "desk", "busybox", "sh",
+    ];
+    sandbox.rless(run).ok();
+    let attach = || sandbox.rless(["attach", "desk"]);
+    let mut first = Pty::start(attach(), 24, 80);
+    first.send("echo first-$((20+2))\r");
+    first.expect("first-22");
+    first.send("\x10\x11");
+    assert_eq!(first.wait(), 0);
+    // Whoever comes back sees what was there.
+    let mut second = Pty::start(attach(), 30, 100);
+    second.expect("first-22");
+    second.send("stty size\r");
+    second.expect("30 100");
+    let mut third = Pty::start(
+        sandbox.rless(["attach", "--detach-keys", "q", "desk"]),
+        30,
+        100,
+    );
+    third.expect("30 100");
+    second.send("echo to-$((40+2))-all\r");
+    second.expect("to-42-all");
+    third.expect("to-42-all");
+    third.send("q");
+    assert_eq!(third.wait(), 0);
+    second.send("exit 3\r");
+    assert_eq!(second.wait(), 0);
+    let code = sandbox.rless([
+        "ps",
+        "-a",
+        "--filter",
+        "name=desk",
+        "--format",
+        "{{.ExitCode}}",
+    ]);
+    assert_eq!(code.ok(), "3\n");
+    sandbox.rless(["rm", "desk"]).ok();
+}
+
+#[test]
+fn events_are_followed_by_several_and_end_at_their_time() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let format = ["--format", "{{.Type}} {{.Status}} {{.Name}}"];
+    let until = ["events", "--until", "6s", "--filter", "type=volume"];
+    let began = Instant::now();
+    let watchers: Vec<_> = (0..2)
+        .map(|_| sandbox.rless(until).args(format).spawn())
+        .collect();
+    // Both must be there before anything happens.
+    std::thread::sleep(Duration::from_secs(2));
+    for name in ["a", "b"] {
+        sandbox.rless(["volume", "create", name]).ok();
+    }
+    sandbox.rless(["volume", "rm", "a"]).ok();
+    for watcher in watchers {
+        let output = watcher.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "volume create a\nvolume create b\nvolume remove a\n");
+    }
+    assert!(
+        began.elapsed() >= Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let bad = sandbox.rless(["events", "--stream=false", "--filter", "colour=red"]);
+    bad.exits(125).says(&["colour is an invalid filter"]);
+}
+
+#[test]
+fn stats_count_what_a_container_does() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let busy = "dd if=/dev/zero of=/dev/null bs=1k & sleep 100";
+    detached(&sandbox, "busy", &[], busy);
+    let stats = |format: &str| {
+        let once = sandbox.rless(["stats", "--no-stream", "--format", format, "busy"]);
+        once.ok().trim().to_owned()
+    };
+    wait_for("CPU time is counted", Duration::from_secs(30), || {
+        stats("{{.CPUNano}}").parse::<u64>().unwrap() > 300_000_000
+    });
+    assert!(stats("{{.PIDs}}").parse::<u64>().unwrap() >= 2);
+    assert!(stats("{{.CPUPerc}} {{.MemPerc}}").matches('%').count() == 2);
+    assert!(stats("{{.MemUsage}}").contains("B / "));
+    sandbox.rless(["rm", "-f", "-t", "0", "busy"]).ok();
+    let gone = sandbox.rless(["stats", "--no-stream", "busy"]);
+    gone.exits(125).says(&["unable to look up container busy"]);
+}
+
+#[test]
+fn inspect_agrees_with_what_was_asked_for() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let flags = [
+        "-v",
+        "views-data:/data:ro",
+        "--tmpfs",
+        "/scratch",
+        "-e",
+        "A=1",
+        "-w",
+        "/tmp",
+        "-l",
+        "k=v",
+        "--cap-add",
+        "NET_RAW",
+        "--cap-drop",
+        "KILL",
+        "--log-opt",
+        "max-size=10k",
+    ];
+    detached(&sandbox, "seen", &flags, "sleep 100");
+    let show = |format: &str| sandbox.rless(["inspect", "-f", format, "seen"]).ok();
+    for (format, wanted) in [
+        (
+            "{{.Name}} {{.State.Status}} {{.State.Running}}",
+            "seen running true\n",
+        ),
+        (
+            "{{.Config.WorkingDir}} {{index .Config.Labels \"k\"}}",
+            "/tmp v\n",
+        ),
+        (
+            "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}",
+            "volume views-data /data false\n",
+        ),
+        (
+            "{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}}",
+            "[CAP_NET_RAW] [CAP_KILL]\n",
+        ),
+        (
+            "{{.HostConfig.NetworkMode}} {{.HostConfig.LogConfig.Size}}",
+            "none 10.2kB\n",
+        ),
+        (
+            "{{range $k, $v := .HostConfig.Tmpfs}}{{$k}}{{end}}",
+            "/scratch\n",
+        ),
+    ] {
+        assert_eq!(show(format), wanted, "{format}");
+    }
+    // The process it names is the container's.
+    let pid = show("{{.State.Pid}}");
+    let line = crate::harness::command_line(pid.trim().parse().unwrap());
+    assert!(line.ends_with("sleep 100"), "{line}");
+    sandbox.rless(["rm", "-f", "-t", "0", "seen"]).ok();
+    sandbox.rless(["volume", "rm", "views-data"]).ok();
+}
