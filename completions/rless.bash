@@ -25,6 +25,9 @@ _rless() {
             rless,container)
                 cmd="rless__subcmd__container"
                 ;;
+            rless,cp)
+                cmd="rless__subcmd__cp"
+                ;;
             rless,create)
                 cmd="rless__subcmd__create"
                 ;;
@@ -82,6 +85,9 @@ _rless() {
             rless,restart)
                 cmd="rless__subcmd__restart"
                 ;;
+            rless,restore)
+                cmd="rless__subcmd__restore"
+                ;;
             rless,rm)
                 cmd="rless__subcmd__rm"
                 ;;
@@ -90,6 +96,9 @@ _rless() {
                 ;;
             rless,run)
                 cmd="rless__subcmd__run"
+                ;;
+            rless,snapshot)
+                cmd="rless__subcmd__snapshot"
                 ;;
             rless,start)
                 cmd="rless__subcmd__start"
@@ -123,6 +132,9 @@ _rless() {
                 ;;
             rless__subcmd__container,commit)
                 cmd="rless__subcmd__container__subcmd__commit"
+                ;;
+            rless__subcmd__container,cp)
+                cmd="rless__subcmd__container__subcmd__cp"
                 ;;
             rless__subcmd__container,create)
                 cmd="rless__subcmd__container__subcmd__create"
@@ -169,11 +181,17 @@ _rless() {
             rless__subcmd__container,restart)
                 cmd="rless__subcmd__container__subcmd__restart"
                 ;;
+            rless__subcmd__container,restore)
+                cmd="rless__subcmd__container__subcmd__restore"
+                ;;
             rless__subcmd__container,rm)
                 cmd="rless__subcmd__container__subcmd__rm"
                 ;;
             rless__subcmd__container,run)
                 cmd="rless__subcmd__container__subcmd__run"
+                ;;
+            rless__subcmd__container,snapshot)
+                cmd="rless__subcmd__container__subcmd__snapshot"
                 ;;
             rless__subcmd__container,start)
                 cmd="rless__subcmd__container__subcmd__start"
@@ -245,7 +263,7 @@ _rless() {
 
     case "${cmd}" in
         rless)
-            opts="-h -V --help --version mount-cow image images pull rmi run ps rm stop start create kill pause unpause rename restart wait update container volume commit diff events exec export logs attach inspect port stats info top version generate"
+            opts="-h -V --help --version mount-cow image images pull rmi run ps rm snapshot restore stop start create kill pause unpause rename restart wait update container volume commit cp diff events exec export logs attach inspect port stats info top version generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -331,7 +349,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container)
-            opts="-h --help attach commit create diff exec exists export kill list ls ps logs pause port prune rename restart rm run start stats stop top unpause update wait"
+            opts="-h --help attach commit cp create diff exec exists export kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -407,6 +425,28 @@ _rless() {
                     ;;
                 -m)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__container__subcmd__cp)
+            opts="-a -h --archive --overwrite --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --archive)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -982,6 +1022,20 @@ _rless() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rless__subcmd__container__subcmd__restore)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rless__subcmd__container__subcmd__rm)
             opts="-a -f -i -l -v -t -h --all --force --ignore --latest --volumes --time --filter --depend --cidfile --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1270,6 +1324,20 @@ _rless() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rless__subcmd__container__subcmd__snapshot)
+            opts="-h --list --rm --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rless__subcmd__container__subcmd__start)
             opts="-a -f -i -l -h --all --attach --detach-keys --filter --interactive --latest --sig-proxy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1471,6 +1539,28 @@ _rless() {
                     ;;
                 -i)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__cp)
+            opts="-a -h --archive --overwrite --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --archive)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2364,6 +2454,20 @@ _rless() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rless__subcmd__restore)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rless__subcmd__rm)
             opts="-a -f -i -l -v -t -h --all --force --ignore --latest --volumes --time --filter --depend --cidfile --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -2659,6 +2763,20 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rless__subcmd__snapshot)
+            opts="-h --list --rm --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use super::select::each_at_once;
 use super::{
-    attach, commit, complain, create, diff, exec, export, format, lifecycle, logs,
-    object_exit_code, port, ps, rm, run, start, stats, stop, top,
+    attach, commit, complain, cp, create, diff, exec, export, format, lifecycle, logs,
+    object_exit_code, port, ps, rm, run, snapshot, start, stats, stop, top,
 };
 use crate::container::filter::Filters;
 use crate::container::list;
@@ -26,6 +26,7 @@ pub(crate) struct Args {
 enum Command {
     Attach(attach::Args),
     Commit(commit::Args),
+    Cp(cp::Args),
     Create(Box<create::Args>),
     Diff(diff::Args),
     Exec(exec::Args),
@@ -40,8 +41,10 @@ enum Command {
     Prune(Prune),
     Rename(lifecycle::Rename),
     Restart(lifecycle::Restart),
+    Restore(snapshot::Restore),
     Rm(rm::Args),
     Run(Box<run::Args>),
+    Snapshot(snapshot::Args),
     Start(start::Args),
     Stats(stats::Args),
     Stop(stop::Args),
@@ -55,6 +58,9 @@ pub(crate) fn run(args: Args) -> Result<u8> {
     match args.command {
         Command::Attach(args) => attach::run(&args),
         Command::Commit(args) => commit::run(args),
+        Command::Cp(args) => cp::run(&args),
+        Command::Restore(args) => snapshot::restore(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Port(args) => port::run(&args),

@@ -21,6 +21,7 @@ pub mod human;
 mod attach;
 mod commit;
 mod container;
+mod cp;
 mod create;
 mod diff;
 mod events;
@@ -42,6 +43,7 @@ mod rm;
 mod rmi;
 mod run;
 mod select;
+mod snapshot;
 mod start;
 mod stats;
 mod stop;
@@ -86,6 +88,8 @@ enum Command {
     Run(Box<run::Args>),
     Ps(ps::Args),
     Rm(rm::Args),
+    Snapshot(snapshot::Args),
+    Restore(snapshot::Restore),
     Stop(stop::Args),
     Start(start::Args),
     Create(Box<create::Args>),
@@ -99,6 +103,7 @@ enum Command {
     Container(container::Args),
     Volume(volume::Args),
     Commit(commit::Args),
+    Cp(cp::Args),
     Diff(diff::Args),
     Events(events::Args),
     Exec(exec::Args),
@@ -125,6 +130,8 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Run(args) => run::run(*args),
         Command::Ps(args) => ps::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
+        Command::Restore(args) => snapshot::restore(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Start(args) => start::run(&args),
         Command::Create(args) => create::run(*args),
@@ -138,6 +145,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Container(args) => container::run(args),
         Command::Volume(args) => volume::run(&args),
         Command::Commit(args) => commit::run(args),
+        Command::Cp(args) => cp::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Exec(args) => exec::run(args),

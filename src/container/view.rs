@@ -105,7 +105,7 @@ impl View {
     }
 }
 
-fn open(lower: Lower, upper: &std::path::Path) -> Result<Cow> {
+pub(super) fn open(lower: Lower, upper: &std::path::Path) -> Result<Cow> {
     Cow::open(Options {
         lower,
         upper: Some(upper.to_owned()),
@@ -116,7 +116,7 @@ fn open(lower: Lower, upper: &std::path::Path) -> Result<Cow> {
 }
 
 /// What the container's changes lie over.
-fn lower(store: &Store, record: &Record) -> Result<Lower> {
+pub(super) fn lower(store: &Store, record: &Record) -> Result<Lower> {
     if let Some(id) = &record.image_id {
         return Ok(Lower::Image {
             index: store.image_index(id),

@@ -84,11 +84,30 @@ struct Walk<'a> {
 }
 
 impl Cow {
-    /// Every path there is, as a layer over nothing: all but the root is new.
+    /// Every path there is, as a layer over nothing: all is new.
     ///
     /// # Errors
     /// What a host directory's file system answers.
     pub fn everything(&self) -> Result<Vec<Change>> {
+        let mut all = self.below(Index::ROOT, b"")?;
+        all.insert(
+            0,
+            Change {
+                path: Vec::new(),
+                kind: Kind::Added,
+                ino: Index::ROOT,
+                is_dir: true,
+                opaque: false,
+            },
+        );
+        Ok(all)
+    }
+
+    /// An inode and all that is below it, the same way, with `top` as its path; without a path only what is in it.
+    ///
+    /// # Errors
+    /// What a host directory's file system answers.
+    pub fn below(&self, ino: u64, top: &[u8]) -> Result<Vec<Change>> {
         let _gate = wr(&self.tree.gate);
         let linked = HashSet::new();
         let mut walk = Walk {
@@ -99,9 +118,17 @@ impl Cow {
             more: HashSet::new(),
             out: Vec::new(),
         };
-        walk.push(b"", Kind::Added, Index::ROOT, true);
-        walk.dir(&mut Vec::new(), Index::ROOT, None)
-            .context("listing the container's root")?;
+        let mut list = || {
+            let is_dir = walk.is_dir(ino)?;
+            if !top.is_empty() {
+                walk.push(top, Kind::Added, ino, is_dir);
+            }
+            match is_dir {
+                true => walk.dir(&mut top.to_vec(), ino, None),
+                false => Ok(()),
+            }
+        };
+        list().context("listing the container's files")?;
         Ok(walk.out)
     }
 

@@ -16,7 +16,7 @@
 //! | `upper/` | inode table in memory over the lower, data files, durability; the theory is in its `mod.rs` |
 //! | `journal/` | the on-disk journal: pure record codec, and the file around it |
 //! | `acl.rs`, `ranges.rs`, `meta.rs` | access control lists, block sets, plain values: pure |
-//! | `path.rs`, `content.rs` | look-ups by path; inodes by number |
+//! | `path.rs`, `content.rs`, `change.rs` | look-ups by path; inodes by number; changes without a mount |
 //! | `diff.rs` | what the upper changed, by path |
 //! | `frozen.rs` | states of an upper that are kept, or looked at while it goes on |
 //! | `ops/` | FUSE decode and reply only |
@@ -31,6 +31,7 @@ pub mod index;
 pub mod merge;
 
 mod acl;
+mod change;
 mod content;
 mod host;
 mod journal;
@@ -44,6 +45,7 @@ mod refs;
 mod trim;
 mod upper;
 
+pub use change::{Attributes, Made};
 pub use content::Whole;
 pub use index::Time;
 pub use mount::Server;

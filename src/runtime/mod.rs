@@ -28,6 +28,7 @@ mod reaper;
 pub mod rootfs;
 pub mod seccomp;
 mod support;
+pub mod visit;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;

@@ -7,6 +7,7 @@
 
 mod commit;
 mod conformance;
+mod copy;
 mod cow;
 mod exec;
 mod faults;

@@ -1,0 +1,32 @@
+//! Visiting a running container's files: a process of ours that sees what its processes see, mounts included.
+//!
+//! It joins the user and mount namespaces of the container and nothing else, executes nothing, and has no
+//! descriptor of the host's but pipes to its parent. It is not dumpable, and not in the container's PID namespace: nothing in there can
+//! look into it or signal it. Whatever the container makes of its files meanwhile, every path is resolved inside.
+
+use std::os::fd::AsFd;
+
+use anyhow::Context;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
+
+use crate::error::Result;
+
+/// Makes this process, which has one thread and was forked for it, a visitor of the container whose process `pidfd` is.
+///
+/// # Errors
+/// The container has ended.
+pub fn enter(pidfd: impl AsFd) -> Result<()> {
+    nix::sys::prctl::set_dumpable(false).context("closing this process to others")?;
+    setns(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+        .context("entering the container")?;
+    // With one id only there are no groups to leave.
+    let _ = setgroups(&[]);
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    // Where root is not mapped (--userns=keep-id with one id), it stays who it is, with all capabilities in there.
+    let _ = setresgid(gid, gid, gid);
+    let _ = setresuid(uid, uid, uid);
+    nix::sys::prctl::set_dumpable(false).context("closing this process to others")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    chdir("/").context("changing to the container's root")
+}
