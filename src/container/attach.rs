@@ -116,7 +116,7 @@ pub fn wait_started(socket: &OwnedFd) -> Result<Ended> {
     let mut buffer = [0; FRAME];
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Ok(n) if n > 0 => match Frame::decode(&buffer[..n]) {
                 Some(Frame::Started) => return Ok(Ended::Detached),
                 Some(Frame::Error { code, text }) => {
@@ -447,7 +447,8 @@ impl Client {
     fn receive(&mut self) -> Result<()> {
         let mut buffer = [0; FRAME];
         let n = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Err(Errno::EINTR | Errno::EAGAIN) => return Ok(()),
+            // Reset: it ended with input of ours unread; told once, and before its last frames.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNRESET) => return Ok(()),
             Ok(0) | Err(_) => return Err(supervisor_died()),
             Ok(n) => n,
         };
