@@ -90,7 +90,7 @@ impl Listing<'_> {
     }
 
     fn render_table(&self, rows: &[Row], text: &str, fit: bool) -> Result<String> {
-        let template = parse(text)?;
+        let template = parse_with(text, table_text)?;
         let mut lines = Vec::with_capacity(rows.len() + 1);
         if self.heading {
             lines.push(render(&template, self.heading_row())?);
@@ -129,7 +129,8 @@ pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
         Some("json") => Ok(Some(format!("{}\n", pretty(&row.json)))),
         Some(text) => {
             let mut out = render(&parse(text)?, to_go(&row.fields, true))?;
-            if !out.ends_with('\n') {
+            // As podman: by what the template ends with, not what it prints.
+            if !plain_text(text).ends_with('\n') {
                 out.push('\n');
             }
             Ok(Some(out))
@@ -214,26 +215,37 @@ fn heading(field: &str) -> String {
 }
 
 fn parse(text: &str) -> Result<Template> {
+    parse_with(text, plain_text)
+}
+
+/// Parses a template whose text between the actions goes through `between`.
+fn parse_with(text: &str, between: fn(&str) -> String) -> Result<Template> {
     let mut template = Template::default();
     template.add_funcs(&FUNCTIONS);
-    // gtmpl has no methods with arguments; podman's only one is .Label "name".
-    let text = text
-        .replace("\\t", "\t")
-        .replace("\\n", "\n")
-        .replace(".Label \"", "index .Labels \"");
     template
-        .parse(shown(&text))
+        .parse(shown(text, between))
         .map_err(|e| usage(format!("parsing --format template {text:?}: {e}")))?;
     Ok(template)
 }
 
-/// Lists and maps print as Go's `%v` does, which gtmpl does not know: what is printed as it is goes through `show`.
-fn shown(text: &str) -> String {
+/// A user types tabs and line ends as `\t` and `\n`.
+fn plain_text(text: &str) -> String {
+    text.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+/// In a table blanks end a column, too, as podman has it.
+fn table_text(text: &str) -> String {
+    plain_text(text).replace(' ', "\t")
+}
+
+/// Lists and maps print as Go's `%v` does, which gtmpl does not know: what is printed as it is goes through `show`. Nor
+/// has it methods with arguments; podman's only one is `.Label "name"`.
+fn shown(text: &str, between: fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("{{") {
         let (before, action) = rest.split_at(at + 2);
-        out.push_str(before);
+        out.push_str(&between(before));
         let Some(end) = action.find("}}") else {
             rest = action;
             break;
@@ -244,11 +256,11 @@ fn shown(text: &str) -> String {
         if plain.starts_with(['.', '$']) && plain.chars().all(field) {
             out.push_str(&inside.replacen(plain, &format!("show {plain}"), 1));
         } else {
-            out.push_str(inside);
+            out.push_str(&inside.replace(".Label \"", "label .Labels \""));
         }
         rest = after;
     }
-    out + rest
+    out + &between(rest)
 }
 
 /// Go's `%v`.
@@ -357,7 +369,17 @@ fn to_json(value: &Value) -> Json {
     }
 }
 
-const FUNCTIONS: [(&str, Func); 9] = [
+const FUNCTIONS: [(&str, Func); 10] = [
+    ("label", |args| match args {
+        [
+            Value::Map(labels) | Value::Object(labels),
+            Value::String(name),
+        ] => {
+            let found = labels.get(name).cloned();
+            Ok(found.unwrap_or_else(|| String::new().into()))
+        }
+        _ => Err(FuncError::ExactlyXArgs("label".to_owned(), 2)),
+    }),
     ("show", |args| {
         let value = first("show", args)?;
         Ok(Value::String(verbatim(value)))
@@ -537,6 +559,11 @@ mod tests {
             show("table {{.Names}}\\t{{.RunningFor}}"),
             "NAMES       RUNNING FOR\none         1 second ago\ntwo\n"
         );
+        assert_eq!(
+            show("table {{.Names}} {{.RunningFor}}"),
+            show("table {{.Names}}\\t{{.RunningFor}}")
+        );
+        assert_eq!(show("{{.Names}}{{\"\\n\"}}"), "one\n\ntwo\n\n");
     }
 
     #[test]
@@ -552,6 +579,7 @@ mod tests {
     fn labels_are_reached_by_index_and_by_label() {
         assert_eq!(show("{{.Label \"a\"}}").lines().next(), Some("b"));
         assert_eq!(show("{{.Labels.a}}").lines().next(), Some("b"));
+        assert_eq!(show("{{.Label \"none\"}}|").lines().next(), Some("|"));
     }
 
     #[test]

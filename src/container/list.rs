@@ -21,8 +21,9 @@ pub fn list(store: &Store, filters: &Filters) -> Result<Listing> {
 /// # Errors
 /// An unknown field.
 pub fn sort(store: &Store, records: &mut [Record], by: &str) -> Result<()> {
+    records.sort_by_key(|r| r.created); // the order of those that are equal
     match by {
-        "created" | "runningfor" => records.sort_by_key(|r| r.created),
+        "created" | "runningfor" => {}
         "size" => records.sort_by_cached_key(|r| {
             let used = disk_use(store, r);
             used.own + used.image
