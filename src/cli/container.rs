@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::select::each_at_once;
 use super::{
-    attach, commit, complain, cp, create, diff, exec, export, format, lifecycle, logs,
+    attach, commit, complain, cp, create, diff, exec, export, format, inspect, lifecycle, logs,
     object_exit_code, port, ps, rm, run, snapshot, start, stats, stop, top,
 };
 use crate::container::filter::Filters;
@@ -32,6 +32,7 @@ enum Command {
     Exec(exec::Args),
     Exists(Exists),
     Export(export::Args),
+    Inspect(inspect::OfOneKind),
     Kill(lifecycle::Kill),
     #[command(visible_aliases = ["ls", "ps"])]
     List(ps::Args),
@@ -63,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<u8> {
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Inspect(args) => inspect::run(&args.of("container")),
         Command::Port(args) => port::run(&args),
         Command::Create(args) => create::run(*args),
         Command::Exec(args) => exec::run(args),

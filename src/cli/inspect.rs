@@ -206,6 +206,16 @@ fn fields(mut json: Json) -> Json {
                 .into();
         }
     }
+    for mount in json
+        .get_mut("Mounts")
+        .and_then(Json::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if mount.get("Name").is_none() {
+            mount["Name"] = "".into();
+        }
+    }
     if let Some(id) = json.get("Id").cloned() {
         json["ID"] = id;
     }

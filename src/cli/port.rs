@@ -42,6 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     } else {
         vec![select::one(&store, name.map(String::as_str), args.latest)?]
     };
+    let mut records = records;
+    records.retain(|r| r.state.live());
     let mut text = String::new();
     for record in &records {
         text += &lines(record, wanted.as_deref(), args.all);

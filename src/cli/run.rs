@@ -103,12 +103,15 @@ struct Basics {
     /// Run a small init as PID 1 that reaps processes and forwards signals
     #[arg(long)]
     init: bool,
-    /// Write the container's id to a file that must not exist
+    /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
     /// Set a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Read labels from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Set an annotation of the runtime specification
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -340,11 +343,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
             .network
             .as_deref()
             .map_or(Ok(NetworkMode::default()), NetworkMode::parse)?,
-        ports: net
-            .publish
-            .iter()
-            .map(|p| PortMapping::parse(p))
-            .collect::<Result<_>>()?,
+        ports: ports(&net)?,
         add_hosts: net
             .add_host
             .iter()
@@ -364,7 +363,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
             .transpose()?,
         stop_timeout: super::stop::seconds(basics.stop_timeout),
         restart: basics.restart.as_deref().unwrap_or("no").parse()?,
-        labels: values::labels(&basics.label)?,
+        labels: values::labels(&basics.label_file, &basics.label)?,
         annotations: values::pairs("--annotation", &basics.annotation)?,
         cidfile: basics.cidfile,
         sig_proxy: basics.sig_proxy,
@@ -383,6 +382,22 @@ fn environment(basics: &Basics) -> Result<Vec<Setting>> {
         settings.push(Setting::parse(text)?);
     }
     Ok(settings)
+}
+
+/// The ports; where the network has none of its own they are left out with a word, as docker and podman do.
+fn ports(net: &Net) -> Result<Vec<PortMapping>> {
+    let ports = net.publish.iter().map(|p| PortMapping::parse(p));
+    let ports = ports.collect::<Result<Vec<_>>>()?;
+    let network = net.network.as_deref().map(NetworkMode::parse).transpose()?;
+    let own = network.is_none_or(|mode| matches!(mode, NetworkMode::Pasta { .. }));
+    if own || ports.is_empty() {
+        return Ok(ports);
+    }
+    warn(
+        "Port mappings have been discarded as one of the Host, Container, Pod, and None network \
+         modes are in use",
+    );
+    Ok(Vec::new())
 }
 
 fn all_mounts(files: &Files) -> Result<Vec<mounts::MountRequest>> {

@@ -66,7 +66,7 @@ fn list(all: &[Snapshot]) -> Result<()> {
         text.push_str(&format!(
             "{:<30}  {:<25}  {}\n",
             one.name,
-            one.created.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            super::human::date(one.created),
             super::human::size(one.bytes)
         ));
     }

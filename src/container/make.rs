@@ -188,7 +188,8 @@ fn write_cidfile(path: &Path, id: &str) -> Result<()> {
     use std::io::Write;
     let file = fs::File::options()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o644)
         .open(path);
     file.and_then(|mut f| f.write_all(id.as_bytes()))

@@ -118,13 +118,6 @@ fn check(request: &Request) -> Result<()> {
         .hint("one of pasta[:OPTIONS], none, host")
         .into());
     }
-    if let Some(path) = request.cidfile.as_ref().filter(|p| p.exists()) {
-        return Err(usage(format!(
-            "container id file exists. Ensure another container is not using it or delete {}",
-            path.display()
-        ))
-        .into());
-    }
     if request.remove && request.restart != Restart::No {
         return Err(usage("the --rm option conflicts with --restart").into());
     }

@@ -54,6 +54,8 @@ struct Group {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    /// `cgroup`: only where containers get a control group.
+    needs: Option<String>,
     steps: Vec<Line>,
 }
 
@@ -229,6 +231,8 @@ fn every_case_has_a_recording_of_its_steps() {
                     );
                 }
                 assert_eq!(step.out.is_some(), step.why.is_some(), "{}", case.name);
+                let needs = case.needs.as_deref();
+                assert!(matches!(needs, None | Some("cgroup")), "{}", case.name);
                 let differs = step.differs.as_ref();
                 assert!(differs.is_none_or(|d| !d.why.is_empty()), "{}", case.name);
             }
@@ -429,6 +433,23 @@ impl Plain {
     }
 }
 
+/// Containers get a control group here, so that they can be paused.
+fn cgroups(world: &'static World) -> bool {
+    static CGROUPS: OnceLock<bool> = OnceLock::new();
+    *CGROUPS.get_or_init(|| {
+        let run = "$ENGINE run -d --net none --name c $IMAGE sleep 100";
+        let probe = Case {
+            name: "probe".to_owned(),
+            needs: None,
+            steps: [run, "$ENGINE pause c", "$ENGINE unpause c"]
+                .map(|run| Line::Plain(run.to_owned()))
+                .into(),
+        };
+        let (_, answers) = answers(world, &probe);
+        answers[1].code == 0 || !answers[1].err.contains("no control group")
+    })
+}
+
 /// Runs a group, reports each case, and fails with all that differ.
 fn replay(group: &str) {
     let world = world!();
@@ -438,10 +459,16 @@ fn replay(group: &str) {
     let (pending, failing) = (pending(), failing());
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
+    let without = Mutex::new(Vec::new());
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let name = &case.name;
             if !name.contains(&wanted) || pending.iter().any(|p| p.used_by(case)) {
+                continue;
+            }
+            if case.needs.is_some() && !cgroups(world) {
+                let reason = format!("{name}: containers get no control group here");
+                without.lock().unwrap().push(reason);
                 continue;
             }
             let recorded = &recording.cases[name];
@@ -468,6 +495,9 @@ fn replay(group: &str) {
             scope.spawn(work);
         }
     });
+    for reason in without.into_inner().unwrap() {
+        note_skip(&reason);
+    }
     for case in &cases {
         if let Some(p) = pending.iter().find(|p| p.used_by(case)) {
             let flag = p.flag.as_deref().unwrap_or("");

@@ -1,10 +1,11 @@
 //! Reading flag values. Pure functions over text.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::container::logs::LogConfig;
 use crate::container::request::{Memory, Seccomp, Security, Ulimit};
-use crate::error::{Result, usage};
+use crate::error::{Result, ResultExt, usage};
 use crate::runtime::idmap::{IdRange, Userns};
 
 /// Least `--storage-opt size=`: below it a container does not even start.
@@ -154,7 +155,7 @@ pub(super) fn pairs(flag: &str, list: &[String]) -> Result<BTreeMap<String, Stri
 }
 
 /// Labels: a key alone has an empty value.
-pub(super) fn labels(list: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn labels(files: &[PathBuf], list: &[String]) -> Result<BTreeMap<String, String>> {
     let label = |text: &String| {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         if key.is_empty() {
@@ -162,7 +163,16 @@ pub(super) fn labels(list: &[String]) -> Result<BTreeMap<String, String>> {
         }
         Ok((key.to_owned(), value.to_owned()))
     };
-    list.iter().map(label).collect()
+    let mut lines = Vec::new();
+    for file in files {
+        let doing = || usage(format!("reading the labels in {}", file.display()));
+        let text = std::fs::read_to_string(file).fault(doing)?;
+        let wanted = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let given = text.lines().map(str::trim_start).filter(wanted);
+        lines.extend(given.map(str::to_owned));
+    }
+    // What is given by hand beats the files.
+    lines.iter().chain(list).map(label).collect()
 }
 
 /// One `--security-opt`; docker's older `name:value` too.

@@ -152,55 +152,6 @@ fn a_restored_upper_is_the_frozen_one_wherever_it_was_cut() {
     }
 }
 
-/// As a kill at each step would leave it: with redo in the journal of what is shared by then, and the links of an unfinished state.
-#[test]
-fn a_freeze_cut_at_any_step_costs_the_tree_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let upper = dir.path().join("upper");
-    let cow = open(dir.path());
-    let redone = make(&cow, b"redone", b"before");
-    cow.tree.fsync(redone, false).unwrap();
-    put(&cow, redone, 0, b"after!");
-    cow.tree.fsync(redone, false).unwrap();
-    make(&cow, b"large", &vec![7; 1 << 20]);
-    cow.sync().unwrap();
-    let frozen = Frozen::place(&upper).unwrap();
-    std::fs::create_dir(frozen.dir()).unwrap();
-    let mut cuts = Vec::new();
-    cow.tree
-        .fold_into(Some(&frozen.dir()), &mut |_| {
-            let cut = tempfile::tempdir().unwrap();
-            let copied = std::process::Command::new("cp")
-                .arg("-a")
-                .args([dir.path().join("lower"), upper.clone()])
-                .arg(cut.path())
-                .status();
-            assert!(copied.unwrap().success());
-            cuts.push(cut);
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(cuts.len(), 6);
-    for (n, cut) in cuts.iter().enumerate() {
-        let cow = open(cut.path());
-        assert_eq!(content(&cow, "/redone"), b"after!", "step {n}");
-        assert_eq!(content(&cow, "/large"), vec![7; 1 << 20], "step {n}");
-        assert!(frozen::list(&cut.path().join("upper")).unwrap().is_empty());
-        put(&cow, redone, 0, b"on and on");
-        cow.sync().unwrap();
-        drop(cow);
-        assert_eq!(content(&open(cut.path()), "/redone"), b"on and on");
-    }
-    // Of the state itself nothing changed, whatever the tree does and however it ends.
-    frozen.keep("a").unwrap();
-    put(&cow, redone, 0, b"later!");
-    cow.tree.fsync(redone, false).unwrap();
-    drop(cow);
-    assert_eq!(content(&open(dir.path()), "/redone"), b"later!");
-    let then = thaw(dir.path(), &frozen::state(&upper, "a"));
-    assert_eq!(content(&then, "/redone"), b"after!");
-}
-
 /// Random changes with freezes in between: every frozen state is what the tree was then.
 #[test]
 fn random_changes_do_not_reach_frozen_states() {
