@@ -12,7 +12,7 @@
 //!
 //! # Space
 //!
-//! A frozen state takes its journal, and of its content what the upper does not have any more ([`Frozen::own_bytes`]): files of which
+//! A frozen state takes its journal, and of its content what the upper does not have any more ([`own_bytes`]): files of which
 //! it has the only link. The upper's own figure and limit do not count it.
 
 use super::Cow;
