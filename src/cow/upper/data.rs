@@ -66,6 +66,8 @@ pub(crate) struct DataDir {
     /// and how many of them have a durable name.
     named: AtomicU64,
     failures: Failures,
+    /// A syncfs failed: what it did not say, and the next would not either, is whose content was lost.
+    doubt: Mutex<bool>,
 }
 
 /// How often a sync failed, by file, and with what the last time. The kernel tells of a failed write-back once, to
@@ -253,6 +255,7 @@ impl DataDir {
             made: AtomicU64::new(made),
             named: AtomicU64::new(0),
             failures: Failures::default(),
+            doubt: Mutex::default(),
         })
     }
 
@@ -427,9 +430,14 @@ impl DataDir {
     /// Writes everything of the file system below to its disk.
     ///
     /// # Errors
-    /// As syncfs(2).
+    /// As syncfs(2); once it has failed, for whatever content of whomever, `EIO` for good: the kernel tells of a
+    /// loss once, and a later success would say nothing of it. Syncs of single files know of theirs.
     pub(crate) fn syncfs(&self) -> Res<()> {
-        nix::unistd::syncfs(&self.dir)
+        let mut doubt = lk(&self.doubt);
+        if *doubt {
+            return Err(Errno::EIO);
+        }
+        nix::unistd::syncfs(&self.dir).inspect_err(|_| *doubt = true)
     }
 
     /// The host file system's state.
@@ -498,7 +506,7 @@ impl DataDir {
         // One that is listed twice is synced once, with its name if either asks.
         own.sort_unstable();
         own.dedup_by_key(|(id, _)| *id);
-        let all_at_once = own.len() >= MANY;
+        let all_at_once = own.len() >= MANY && !*lk(&self.doubt);
         let arenas = arenas.into_values().map(|id| (id, false));
         let all = own.into_iter().chain(arenas);
         let mut bad = None;

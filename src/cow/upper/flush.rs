@@ -28,8 +28,9 @@
 //!
 //! The kernel tells once that it could not write something back, and drops it. So a failed sync is counted by
 //! data file (an arena's for all that is in it), and every file's next fsync answers it, whoever was told. Where
-//! a record that speaks of the content is in the journal's queue already (a held one, an image's) nothing may
-//! be written behind it: the journal fails for good.
+//! a record that speaks of the content is in the journal's queue already (a held one) nothing may be written behind
+//! it: the journal fails for good. A syncfs that failed, if only for content of others, is never tried again: files
+//! are synced one by one from then on, and this server folds no more.
 //!
 //! Data files whose inode is gone or whose content moved are deleted, and cut ones trimmed, when the record of
 //! it is durable: until then a crash brings the old content back whole.

@@ -151,6 +151,53 @@ fn exceeded_quota_is_edquot_and_nothing_durable_is_lost() {
 }
 
 #[test]
+fn write_errors_of_others_cost_the_folding_only() {
+    inside("write_errors_of_others_cost_the_folding_only", |dir| {
+        let (traced, log) = (dir.join("traced"), dir.join("log"));
+        let script = format!(
+            "#!/bin/sh\nexec strace -D -f -qq -o {} -e trace=syncfs -e inject=syncfs:error=EIO \"$RLESS_BIN\" \"$@\"\n",
+            log.display()
+        );
+        std::fs::write(&traced, script).unwrap();
+        std::fs::set_permissions(&traced, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut mounted = Mounted::served_by(dir, traced);
+        let point = mounted.point();
+        let tries = || {
+            std::fs::read_to_string(&log)
+                .unwrap()
+                .matches("EIO")
+                .count()
+        };
+        // A journal that is long enough to be folded.
+        for i in 0..5000 {
+            File::create(point.join(format!("{i:0200}"))).unwrap();
+        }
+        keep(&point.join("kept"), b"kept").unwrap();
+        crate::harness::wait_for("a fold", Duration::from_secs(20), || tries() > 0);
+        for i in 0..5 {
+            keep(&point.join(format!("after{i}")), b"after").unwrap();
+        }
+        // Nor are many files synced at once by what cannot be believed.
+        let names: Vec<String> = (0..40).map(|i| format!("large{i}")).collect();
+        for name in &names {
+            std::fs::write(point.join(name), name.repeat(60_000)).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(7));
+        keep(&point.join("last"), b"last").unwrap();
+        assert_eq!(tries(), 1);
+        mounted.program = std::env::var_os("RLESS_BIN").unwrap().into();
+        mounted.kill();
+        for name in names {
+            assert!(std::fs::read(point.join(&name)).unwrap() == name.repeat(60_000).as_bytes());
+        }
+        for (name, content) in [("kept", "kept"), ("after4", "after"), ("last", "last")] {
+            assert_eq!(std::fs::read_to_string(point.join(name)).unwrap(), content);
+        }
+        mounted.unmount();
+    });
+}
+
+#[test]
 fn few_descriptors_are_enough_for_many_open_files() {
     inside("few_descriptors_are_enough_for_many_open_files", |dir| {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
