@@ -8,8 +8,79 @@ use std::collections::BTreeMap;
 /// Sorted disjoint ranges `start..end` of block numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ranges {
-    map: BTreeMap<u64, u64>,
+    runs: Runs,
     blocks: u64,
+}
+
+/// Nearly every file has one range at most, which takes no memory beside the set itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Runs {
+    /// None if both are the same: 0.
+    One(u64, u64),
+    /// Two and more.
+    Many(BTreeMap<u64, u64>),
+}
+
+impl Default for Runs {
+    fn default() -> Runs {
+        Runs::One(0, 0)
+    }
+}
+
+impl Runs {
+    fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let (one, many) = match self {
+            Runs::One(s, e) => ((s < e).then_some((*s, *e)), None),
+            Runs::Many(map) => (None, Some(map)),
+        };
+        let many = many.into_iter().flat_map(|map| map.iter());
+        one.into_iter().chain(many.map(|(s, e)| (*s, *e)))
+    }
+
+    /// The last range that starts at `block` or before.
+    fn before(&self, block: u64) -> Option<(u64, u64)> {
+        match self {
+            Runs::One(s, e) => (s < e && *s <= block).then_some((*s, *e)),
+            Runs::Many(map) => map.range(..=block).next_back().map(|(s, e)| (*s, *e)),
+        }
+    }
+
+    /// The first range that starts at `block` or behind.
+    fn behind(&self, block: u64) -> Option<(u64, u64)> {
+        match self {
+            Runs::One(s, e) => (s < e && *s >= block).then_some((*s, *e)),
+            Runs::Many(map) => map.range(block..).next().map(|(s, e)| (*s, *e)),
+        }
+    }
+
+    /// Adds a range that touches none, or sets the end of one.
+    fn put(&mut self, start: u64, end: u64) {
+        match self {
+            Runs::One(s, e) if s == e || *s == start => *self = Runs::One(start, end),
+            Runs::One(s, e) => {
+                *self = Runs::Many([(*s, *e), (start, end)].into());
+            }
+            Runs::Many(map) => {
+                map.insert(start, end);
+            }
+        }
+    }
+
+    /// Takes the range away that starts at `start`.
+    fn take(&mut self, start: u64) {
+        match self {
+            Runs::One(s, _) if *s == start => *self = Runs::default(),
+            Runs::One(..) => {}
+            Runs::Many(map) => {
+                map.remove(&start);
+                if map.len() == 1
+                    && let Some((s, e)) = map.pop_first()
+                {
+                    *self = Runs::One(s, e);
+                }
+            }
+        }
+    }
 }
 
 impl Ranges {
@@ -20,19 +91,19 @@ impl Ranges {
 
     /// Number of ranges.
     pub(crate) fn runs(&self) -> usize {
-        self.map.len()
+        match &self.runs {
+            Runs::One(s, e) => usize::from(s < e),
+            Runs::Many(map) => map.len(),
+        }
     }
 
     /// One past the highest block, or 0.
     pub(crate) fn end(&self) -> u64 {
-        self.map.last_key_value().map_or(0, |(_, e)| *e)
+        self.runs.before(u64::MAX).map_or(0, |(_, e)| e)
     }
 
     pub(crate) fn contains(&self, block: u64) -> bool {
-        self.map
-            .range(..=block)
-            .next_back()
-            .is_some_and(|(_, e)| *e > block)
+        self.runs.before(block).is_some_and(|(_, e)| e > block)
     }
 
     /// Adds `start..end`; returns how many blocks are new.
@@ -43,22 +114,22 @@ impl Ranges {
         let (mut s, mut e) = (start, end);
         let mut swallowed = 0;
         // A predecessor that reaches us, then every range that starts inside or right behind.
-        if let Some((&ps, &pe)) = self.map.range(..=s).next_back()
+        if let Some((ps, pe)) = self.runs.before(s)
             && pe >= s
         {
             if pe >= e {
                 return 0;
             }
-            self.map.remove(&ps);
+            self.runs.take(ps);
             swallowed += pe - ps;
             s = ps;
         }
-        while let Some((&ns, &ne)) = self.map.range(s..=e).next() {
-            self.map.remove(&ns);
+        while let Some((ns, ne)) = self.runs.behind(s).filter(|(ns, _)| *ns <= e) {
+            self.runs.take(ns);
             swallowed += ne - ns;
             e = e.max(ne);
         }
-        self.map.insert(s, e);
+        self.runs.put(s, e);
         let added = (e - s) - swallowed;
         self.blocks += added;
         added
@@ -70,20 +141,21 @@ impl Ranges {
             return 0;
         }
         let mut gone = 0;
-        if let Some((&ps, &pe)) = self.map.range(..start).next_back()
+        if let Some((ps, pe)) = self.runs.before(start)
+            && ps < start
             && pe > start
         {
-            self.map.insert(ps, start);
+            self.runs.put(ps, start);
             gone += pe.min(end) - start;
             if pe > end {
-                self.map.insert(end, pe);
+                self.runs.put(end, pe);
             }
         }
-        while let Some((&ns, &ne)) = self.map.range(start..end).next() {
-            self.map.remove(&ns);
+        while let Some((ns, ne)) = self.runs.behind(start).filter(|(ns, _)| *ns < end) {
+            self.runs.take(ns);
             gone += ne.min(end) - ns;
             if ne > end {
-                self.map.insert(end, ne);
+                self.runs.put(end, ne);
             }
         }
         self.blocks -= gone;
@@ -92,35 +164,31 @@ impl Ranges {
 
     /// How many blocks of `start..end` are not in the set.
     pub(crate) fn missing(&self, start: u64, end: u64) -> u64 {
-        if start >= end {
-            return 0;
+        let mut missing = 0;
+        let mut at = start;
+        while at < end {
+            let (inside, until) = self.run(at);
+            let until = until.min(end);
+            missing += if inside { 0 } else { until - at };
+            at = until;
         }
-        let mut have = 0;
-        if let Some((_, &pe)) = self.map.range(..start).next_back()
-            && pe > start
-        {
-            have += pe.min(end) - start;
-        }
-        for (&s, &e) in self.map.range(start..end) {
-            have += e.min(end) - s;
-        }
-        (end - start) - have
+        missing
     }
 
     /// The run at `block`: whether it is in the set, and the first block where that changes
     /// (`u64::MAX`: never).
     pub(crate) fn run(&self, block: u64) -> (bool, u64) {
-        if let Some((_, &e)) = self.map.range(..=block).next_back()
+        if let Some((_, e)) = self.runs.before(block)
             && e > block
         {
             return (true, e);
         }
-        let next = self.map.range(block..).next().map_or(u64::MAX, |(s, _)| *s);
+        let next = self.runs.behind(block).map_or(u64::MAX, |(s, _)| s);
         (false, next)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.map.iter().map(|(s, e)| (*s, *e))
+        self.runs.iter()
     }
 }
 
@@ -164,6 +232,14 @@ mod tests {
                 let d = (c + next() % 20).min(64);
                 let miss = bits[c as usize..d as usize].iter().filter(|x| !**x).count();
                 assert_eq!(r.missing(c, d), miss as u64);
+                assert_eq!(r.runs(), r.iter().count());
+                assert_eq!(r.end(), r.iter().last().map_or(0, |(_, e)| e));
+                // What is the same compares the same, however it came about.
+                let mut again = Ranges::default();
+                for (s, e) in r.iter() {
+                    again.insert(s, e);
+                }
+                assert_eq!(r, again);
             }
             for ((_, e), (s, _)) in r.iter().zip(r.iter().skip(1)) {
                 assert!(e < s, "ranges touch");
