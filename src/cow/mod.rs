@@ -22,6 +22,7 @@
 //! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
 //! | `trim.rs` | memory that idle servers give back |
+//! | `renew.rs` | listings the kernel had better ask for again |
 //!
 //! Where POSIX as on a local ext4 is not had is in [`LIMITS`], which the manual shows and whose every item has a test.
 
@@ -42,6 +43,7 @@ mod ops;
 mod path;
 mod ranges;
 mod refs;
+mod renew;
 mod trim;
 mod upper;
 

@@ -61,8 +61,8 @@ impl fuser::Filesystem for Handshake {
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
         // Never ATOMIC_O_TRUNC: with no_open the truncation would be lost.
         let mut wanted = vec![
+            // Not READDIRPLUS_AUTO, which lists the rest of a large directory without attributes: a LOOKUP each.
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
@@ -105,6 +105,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     flusher: Option<JoinHandle<()>>,
     trimmer: Option<JoinHandle<()>>,
+    renewer: Option<JoinHandle<()>>,
     stats: Option<PathBuf>,
 }
 
@@ -137,6 +138,7 @@ impl Server {
         let n = std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
             .clamp(1, THREADS);
+        let teller = channel.try_clone().context("copying the FUSE descriptor")?;
         let mut channels = Vec::with_capacity(n);
         for _ in 1..n {
             channels.push(match crate::sys::fuse::clone_channel(channel.as_fd()) {
@@ -158,6 +160,7 @@ impl Server {
             threads: Vec::with_capacity(n),
             flusher: None,
             trimmer: None,
+            renewer: None,
             stats: cow.stats.clone(),
         };
         for (i, channel) in channels.into_iter().enumerate() {
@@ -170,6 +173,7 @@ impl Server {
             server.threads.push(thread);
         }
         server.trimmer = Some(server.start_trimmer()?);
+        server.renewer = server.start_renewer(teller)?;
         if cow.tree.writable().is_ok() {
             let tree = Arc::clone(&cow.tree);
             server.flusher = Some(
@@ -193,6 +197,23 @@ impl Server {
                 shared.trim.run(&tree, &shared.workers, requests);
             })
             .context("starting the thread that gives memory back")
+    }
+
+    fn start_renewer(&self, channel: File) -> Result<Option<JoinHandle<()>>> {
+        if self.shared.server.renewal().is_none() {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.shared);
+        std::thread::Builder::new()
+            .name("cow-renew".into())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                if let Some(renewal) = shared.server.renewal() {
+                    renewal.run(|dir| ops::forget_listing(&channel, dir));
+                }
+            })
+            .map(Some)
+            .context("starting the thread that has listings renewed")
     }
 
     /// Whether the mount is still there.
@@ -235,8 +256,12 @@ impl Server {
             store.flush.stop();
         }
         self.shared.trim.stop();
-        for helper in [self.flusher.take(), self.trimmer.take()] {
-            let _ = helper.map(JoinHandle::join);
+        if let Some(renewal) = self.shared.server.renewal() {
+            renewal.stop();
+        }
+        let helpers = [&mut self.flusher, &mut self.trimmer, &mut self.renewer];
+        for helper in helpers.into_iter().filter_map(Option::take) {
+            let _ = helper.join();
         }
         if gone {
             for thread in self.threads.drain(..) {

@@ -38,6 +38,11 @@ impl Server {
         r.args.skip(8)?;
         let (offset, size) = (r.args.u64()?, r.args.u32()?);
         let size = size.min(MAX_WRITE) as usize;
+        if offset == 0
+            && let Some(renewal) = &self.renewal
+        {
+            renewal.read(r.node);
+        }
         let unique = r.unique;
         self.tree.read(r.node, offset, size, buf, |bytes| {
             send_data(channel, unique, bytes);

@@ -23,6 +23,7 @@ mod wire;
 
 use super::index::Index;
 use super::meta::{Caller, Res};
+use super::renew::Renewal;
 use super::upper::{HostDirs, Tree};
 use crate::sys::fuse::ROOT_ENTRY;
 use news::News;
@@ -103,6 +104,8 @@ impl Request<'_> {
 pub(crate) struct Server {
     tree: Arc<Tree>,
     dirs: HostDirs,
+    /// Of an image's tree: its listings are cached, and its numbers tell where an inode is.
+    renewal: Option<Renewal>,
     /// Seconds that names and attributes stay true.
     ttl: u64,
     counts: Vec<AtomicU64>,
@@ -134,13 +137,20 @@ impl Server {
     pub(crate) fn new(tree: Arc<Tree>) -> Server {
         // We are the only writer of an image's tree; a host directory changes under us.
         let ttl = if tree.low.is_live() { 1 } else { 1 << 32 };
+        let renewal = tree.low.as_host().is_none().then(Renewal::default);
         Server {
             tree,
+            renewal,
             dirs: HostDirs::default(),
             ttl,
             counts: (0..64).map(|_| AtomicU64::new(0)).collect(),
             news: News::default(),
         }
+    }
+
+    /// Where reads and listings are remembered, if they are.
+    pub(crate) fn renewal(&self) -> Option<&Renewal> {
+        self.renewal.as_ref()
     }
 
     /// Requests so far, by opcode.
@@ -295,6 +305,11 @@ fn decode(bytes: &[u8]) -> Option<Request<'_>> {
         args,
         also: Vec::new(),
     })
+}
+
+/// Has the kernel forget the cached listing of a directory, if it has one. May wait for who reads it.
+pub(crate) fn forget_listing(channel: &File, dir: u64) {
+    wire::notify_listing(channel, dir);
 }
 
 /// Sends an answer whose body is somewhere else: one copy, into the kernel.

@@ -179,6 +179,7 @@ impl Server {
     ) -> Res<Answer> {
         let (fh, offset, size) = (r.args.u64()?, r.args.u64()?, r.args.u32()?);
         let (limit, empty) = (out.len() + size as usize, out.len());
+        let (mut first, mut last) = (u64::MAX, 0);
         if plus {
             self.news.tell(r.task, LISTED);
         }
@@ -190,8 +191,8 @@ impl Server {
                 if out.len() + need > limit {
                     return false;
                 }
-                if plus {
-                    self.put_plus(e, out);
+                if plus && self.put_plus(e, out) {
+                    (first, last) = (first.min(e.ino), last.max(e.ino));
                 }
                 put_dirent(out, e.ino, e.next, e.kind, e.name);
                 true
@@ -200,15 +201,25 @@ impl Server {
             // The end of it.
             self.news.taken_in(r.task);
         }
+        if let Some(renewal) = &self.renewal {
+            if first <= last {
+                renewal.listed(r.node, first, last);
+            }
+            if offset == 0 {
+                renewal.read(r.node);
+            }
+        }
         Ok(Answer::Body)
     }
 
-    /// The attributes of READDIRPLUS; number 0 where the kernel is to look up by itself.
-    fn put_plus(&self, e: &Dirent<'_>, out: &mut Vec<u8>) {
+    /// The attributes of READDIRPLUS; number 0 (and false) where the kernel is to look up by itself.
+    fn put_plus(&self, e: &Dirent<'_>, out: &mut Vec<u8>) -> bool {
         let dots = e.name == b"." || e.name == b"..";
         // A live host's listing gives numbers that nobody has looked up yet.
-        if dots || self.tree.low.is_live() || self.entry(e.ino, out).is_err() {
+        let put = !dots && !self.tree.low.is_live() && self.entry(e.ino, out).is_ok();
+        if !put {
             put_entry(out, 0, &Meta::default(), 0, 0);
         }
+        put
     }
 }

@@ -166,12 +166,22 @@ pub(super) fn seal_for(head: &mut [u8], body: usize, error: i32, unique: u64) {
 }
 
 /// `FUSE_NOTIFY_INVAL_INODE`: the kernel is to ask again for an inode's attributes, and to drop those on their way.
-pub(super) fn notify_changed(mut channel: &File, ino: u64) {
+pub(super) fn notify_changed(channel: &File, ino: u64) {
+    // No offset: its content stays.
+    notify_inval(channel, ino, u64::MAX);
+}
+
+/// The same, and to forget a directory's listing. May wait for who reads that out.
+pub(super) fn notify_listing(channel: &File, ino: u64) {
+    notify_inval(channel, ino, 0);
+}
+
+fn notify_inval(mut channel: &File, ino: u64, offset: u64) {
     const INVAL_INODE: i32 = 2;
     let mut out = vec![0; HEADER];
     put64(&mut out, swap_root(ino));
-    // No offset: its content stays.
-    put64(&mut out, u64::MAX);
+    put64(&mut out, offset);
+    // To the end.
     put64(&mut out, 0);
     seal(&mut out, INVAL_INODE, 0);
     // It fails where the kernel does not know the inode.
