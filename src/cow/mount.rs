@@ -22,9 +22,10 @@ use super::Cow;
 use super::meta::lk;
 use super::ops::{self, Buffers, MAX_WRITE, REQUEST_MAX};
 use super::trim::{SMALL, Trim, Worker};
+use super::upper::Tree;
 use crate::error::{Result, failed};
 use crate::sys::fuse::ROOT_ENTRY;
-use crate::sys::idle::sleeper;
+use crate::sys::idle::{sleeper, unload_code};
 use crate::sys::mount::{Context as Fs, attach, clone_tree};
 use anyhow::Context;
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
@@ -47,6 +48,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most threads of a session.
 const THREADS: usize = 4;
+/// So many first requests leave nothing of the index in a thread's process: a mount of which one file is read stays small.
+const EARLY: u32 = 32;
 
 /// Negotiates and does nothing else: requests are read by our own threads.
 struct Handshake {
@@ -89,6 +92,7 @@ impl fuser::Filesystem for Handshake {
 
 struct Shared {
     server: ops::Server,
+    tree: Arc<Tree>,
     alive: AtomicUsize,
     /// Pulsed when the last thread ends.
     ended: (Mutex<()>, Condvar),
@@ -149,6 +153,7 @@ impl Server {
         channels.push(channel);
         let shared = Arc::new(Shared {
             server: ops::Server::new(Arc::clone(&cow.tree)),
+            tree: Arc::clone(&cow.tree),
             alive: AtomicUsize::new(n),
             ended: (Mutex::new(()), Condvar::new()),
             trim: Trim::default(),
@@ -174,6 +179,8 @@ impl Server {
         }
         server.trimmer = Some(server.start_trimmer()?);
         server.renewer = server.start_renewer(teller)?;
+        // Most of what ran so far does not run again.
+        unload_code();
         if cow.tree.writable().is_ok() {
             let tree = Arc::clone(&cow.tree);
             server.flusher = Some(
@@ -316,8 +323,9 @@ fn run(shared: &Shared, worker: &Worker, channel: &File) {
     *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
     let mut room = request_buffer();
+    let mut early = EARLY;
     while let Ok(request) = &mut room {
-        if !serve(shared, worker, channel, request, &mut buffers) {
+        if !serve(shared, worker, channel, request, &mut buffers, &mut early) {
             break;
         }
         buffers = Buffers::new();
@@ -338,6 +346,7 @@ fn serve(
     channel: &File,
     request: &mut [u8],
     buffers: &mut Buffers,
+    early: &mut u32,
 ) -> bool {
     loop {
         match nix::unistd::read(channel, request) {
@@ -348,6 +357,10 @@ fn serve(
                     worker.large.store(true, Ordering::Release);
                 }
                 shared.trim.touch();
+                if *early > 0 {
+                    *early -= 1;
+                    shared.tree.low.trim();
+                }
             }
             // The request was interrupted before we had it, or we were.
             Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}

@@ -4,12 +4,12 @@
 //! looked at (they stay in the page cache, which all containers of the image share), and buffers that were large
 //! for one request. A thread takes the pages out of the process every [`PERIOD`] in which there were requests:
 //! finding them again costs a fault for every 64 KiB. After a period without any it has the threads let their large
-//! buffers go, hands the allocator's free memory back, and sleeps until the next request: an idle container
+//! buffers go, hands the allocator's free memory back and the program's code, and sleeps until the next request: an idle container
 //! wakes nobody.
 
 use super::meta::lk;
 use super::upper::Tree;
-use crate::sys::idle::{Sleeper, give_back};
+use crate::sys::idle::{Sleeper, give_back, unload_code};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -89,6 +89,7 @@ impl Trim {
                 }
             }
             give_back();
+            unload_code();
         }
     }
 }

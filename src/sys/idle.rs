@@ -1,4 +1,4 @@
-//! Giving memory back while nothing happens: the allocator's, and waking a thread out of a read(2) that may last.
+//! Giving memory back while nothing happens: the allocator's, the program's code, and waking a thread out of a read(2) that may last.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -24,6 +24,31 @@ pub fn give_back() {
 pub struct Sleeper {
     process: Pid,
     thread: Pid,
+}
+
+/// Takes the program's code out of this process, as far as it came from files: what runs next is found in the page
+/// cache again. A process that has started and now does little of what it could keeps little of it.
+pub fn unload_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for (start, len) in maps.lines().filter_map(code) {
+        // SAFETY: a file's mapping that nobody can write to: its pages are the file's, read again at the next touch.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// Address and length of a mapping, from its line in `/proc/PID/maps`, if it is a file's code.
+fn code(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let executable = words.next()? == "r-xp";
+    let file = words.nth(3)?.starts_with('/');
+    let address = |s| usize::from_str_radix(s, 16).ok();
+    let (start, end) = (address(start)?, address(end)?);
+    (executable && file).then(|| (start, end.saturating_sub(start)))
 }
 
 extern "C" fn nothing(_: libc::c_int) {}
@@ -73,6 +98,22 @@ impl Sleeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_that_was_unloaded_runs() {
+        let line = "7f1c2d400000-7f1c2d588000 r-xp 00028000 fe:00 1234    /usr/lib/libc.so.6";
+        assert_eq!(code(line), Some((0x7f1c_2d40_0000, 0x18_8000)));
+        for other in [
+            "7ffd3a5f2000-7ffd3a5f4000 r-xp 00000000 00:00 0    [vdso]",
+            "7f1c2d588000-7f1c2d5d8000 r--p 001b0000 fe:00 1234    /usr/lib/libc.so.6",
+            "7f1c2d5d8000-7f1c2d5da000 r-xp 00000000 00:00 0",
+        ] {
+            assert_eq!(code(other), None, "{other}");
+        }
+        unload_code();
+        assert_eq!("1 2 3".split(' ').count(), 3);
+    }
+
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
