@@ -180,7 +180,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l read-only-tmpfs -d '
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l shm-size -d 'Size of /dev/shm' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
@@ -293,7 +293,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l read-only-tmpfs -
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l shm-size -d 'Size of /dev/shm' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
@@ -447,7 +447,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l shm-size -d 'Size of /dev/shm' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
@@ -629,7 +629,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l shm-size -d 'Size of /dev/shm' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r

@@ -174,7 +174,7 @@ struct Files {
 
 #[derive(Debug, clap::Args)]
 struct Net {
-    /// Network: pasta[:OPTIONS], none, host
+    /// Network: pasta[:OPTIONS], none, host, container:NAME
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Option<String>,
     /// Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too

@@ -24,10 +24,9 @@ use super::request::{Request, Seccomp};
 use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
 use super::supervisor::Job;
-use super::{env, host, image, remove, volumes};
+use super::{env, host, image, remove, shared, volumes};
 use crate::error::{Fault, Kind, Result, ResultExt, failed};
 use crate::network::{self, ports::HostPort};
-use crate::runtime::idmap;
 use crate::store::files::{self, Lock};
 use crate::store::{Progress, Store};
 use crate::trace;
@@ -75,8 +74,10 @@ pub fn make(
     request: &Request,
     progress: &dyn Progress,
 ) -> Result<Job> {
-    let request = &settled(request)?;
-    let mapping = idmap::plan(&request.userns, None)?;
+    let mut request = settled(request)?;
+    shared::settle(containers, &mut request)?;
+    let request = &request;
+    let mapping = shared::mapping(containers, request)?;
     trace::mark("mapping planned");
     let image = image::resolve(store, request, &mapping, progress)?;
     trace::mark("image found");

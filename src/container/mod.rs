@@ -32,6 +32,7 @@ pub mod remove;
 pub mod request;
 pub mod restart;
 pub mod run;
+pub mod shared;
 pub mod signal;
 pub mod snapshot;
 pub mod spec;

@@ -16,7 +16,7 @@ use super::spec::mounts::{Defaults, Resolved, SHM_SIZE};
 use super::spec::{self, ImageSays, Parts};
 use super::supervisor::Job;
 use super::user::{self, User};
-use super::{image, terminal};
+use super::{image, shared, terminal};
 use crate::cow::Cow;
 use crate::error::{Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode, Published};
@@ -86,7 +86,18 @@ pub fn prepare(
     let accounts = Accounts::read(&cow, &form)?;
     let cwd = spec::workdir(request, says)?;
     let user = accounts.resolve(&form, &request.group_add, &mapping)?;
-    let files = files(&place.files(), request, &network, &accounts, &user, &cwd)?;
+    let mut files = files(&place.files(), request, &network, &accounts, &user, &cwd)?;
+    if let Some(id) = shared::other(&request.network) {
+        let theirs = containers.place(id).files();
+        files.retain(|(target, _)| *target != "/etc/hosts");
+        for (target, name) in [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf")] {
+            let path = theirs.join(name);
+            if path.exists() {
+                files.retain(|(t, _)| *t != target);
+                files.push((target, path));
+            }
+        }
+    }
     trace::mark("files written");
     let cgroups = cgroup::detect();
     let spec = build_spec(
@@ -116,6 +127,7 @@ pub fn prepare(
         cow: Some(cow),
         root,
         pasta: network.pasta,
+        shares: shared::other(&request.network).map(str::to_owned),
         cgroups,
         limits,
         terminal: request.tty.then(|| {
@@ -289,7 +301,8 @@ fn build_spec(
     files: &Files,
     cgroups: &cgroup::Availability,
 ) -> Result<oci_spec::runtime::Spec> {
-    let own_network = request.network.is_private();
+    let joins = shared::other(&request.network).map(PathBuf::from);
+    let own_network = request.network.is_private() || joins.is_some();
     let mounts = spec::mounts::all(
         Defaults {
             shm_size: request.shm_size.unwrap_or(SHM_SIZE),
@@ -335,7 +348,10 @@ fn build_spec(
         seccomp: filter,
         mounts,
         network_sysctls: network::sysctls(&request.network, last_gid.unwrap_or(0)),
-        join: Vec::new(),
+        join: joins
+            .map(|whose| (LinuxNamespaceType::Network, whose))
+            .into_iter()
+            .collect(),
         shared: if own_network {
             Vec::new()
         } else {

@@ -6,7 +6,7 @@
 //! One that its own `--rm` removes while `rm -f` stops it has been removed by `rm -f`.
 
 use super::record::{Containers, Record};
-use super::{host, stop};
+use super::{host, shared, stop};
 use crate::error::{self, Fault, Kind, Result};
 use crate::store::Store;
 
@@ -28,6 +28,7 @@ pub struct How {
 /// removed it. Something cannot be removed.
 pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
     let containers = Containers::of(store);
+    shared::check_unused(&containers, record)?;
     let mut record = record.clone();
     let mut rounds = 0;
     loop {

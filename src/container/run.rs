@@ -110,12 +110,12 @@ fn check(request: &Request) -> Result<()> {
     if request.replace && request.name.is_none() {
         return Err(usage("cannot replace container without --name being set").into());
     }
-    if let NetworkMode::Container(_) | NetworkMode::Path(_) = request.network {
+    if let NetworkMode::Path(_) = request.network {
         return Err(usage(format!(
             "--network {}: joining another network namespace is not there yet",
             request.network
         ))
-        .hint("one of pasta[:OPTIONS], none, host")
+        .hint("one of pasta[:OPTIONS], none, host, container:NAME")
         .into());
     }
     if request.remove && request.restart != Restart::No {

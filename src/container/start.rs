@@ -15,11 +15,11 @@ use super::prepare::{self, Ground, Held};
 use super::record::{Containers, Record, State, no_such, unless_gone};
 use super::restart::Restart;
 use super::run::{Outcome, stay};
+use super::shared;
 use super::stop::{elsewhere, improper};
 use super::supervisor::{self, Job};
 use super::terminal::DetachKeys;
 use crate::error::{Result, ResultExt, failed};
-use crate::runtime::idmap;
 use crate::store::Store;
 use crate::store::files::{self, Lock};
 
@@ -132,7 +132,7 @@ fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>
         return Ok(None);
     }
     let stored = Stored::read(&place.dir).fault(doing)?;
-    let mapping = idmap::plan(&stored.request.userns, None)?;
+    let mapping = shared::mapping(containers, &stored.request)?;
     let image = image::again(store, &stored, &mapping).fault(doing)?;
     for volume in stored.mounts.iter().filter_map(|m| m.source.as_ref()) {
         fs::metadata(volume).fault(|| {

@@ -152,7 +152,7 @@ fn inside(lines: &[IdRange], host: u32) -> Option<u32> {
 }
 
 /// Init, or its first child where init is our reaper.
-fn joinable(init: i32) -> Option<i32> {
+pub(super) fn joinable(init: i32) -> Option<i32> {
     let open = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok();
     if open(init) {
         return Some(init);

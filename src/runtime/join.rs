@@ -25,7 +25,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -127,6 +127,11 @@ pub fn join(plan: &Join<'_>) -> Result<Init> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    born(joiner, control)
+}
+
+/// The process that `joiner` clones.
+fn born(joiner: Pid, control: OwnedFd) -> Result<Init> {
     let mut early = vec![];
     let born = receive_child(&control, &mut early);
     let _ = waitpid(joiner, None);
@@ -139,6 +144,44 @@ pub fn join(plan: &Join<'_>) -> Result<Init> {
         early,
         ended: false,
     })
+}
+
+/// Clones an init inside the user namespace of another container's process `target`, and in those of its namespaces that are `shared`;
+/// the rest are new. Init runs `live` with its end of the control socket.
+///
+/// # Errors
+/// `target` is gone, or the kernel refuses the namespaces.
+pub(super) fn clone_within(
+    target: BorrowedFd<'_>,
+    shared: CloneFlags,
+    new: CloneFlags,
+    live: impl FnOnce(OwnedFd) -> io::Result<()>,
+) -> Result<Init> {
+    let (control, theirs) = message_pair().context("making init's control socket")?;
+    let enter = || -> Result<Cloned> {
+        prctl::set_pdeathsig(Signal::SIGKILL).context("tying the container to its supervisor")?;
+        let alone = single_threaded().context("counting threads")?;
+        setns(target, shared | CloneFlags::CLONE_NEWUSER).map_err(cannot_join)?;
+        let cloned = alone.clone_sibling(new.bits() as u64);
+        cloned.context("making the container's namespaces")
+    };
+    let (joiner, _pidfd) = match clone3(0).context("forking into the other container")? {
+        Cloned::Child => {
+            drop(control);
+            let sent = match enter() {
+                Ok(Cloned::Child) => live(theirs),
+                Ok(Cloned::Parent { pid, pidfd }) => {
+                    let number = pid.as_raw().to_ne_bytes();
+                    control::send_text(&theirs, Tag::Child, Some(pidfd.as_fd()), &number)
+                }
+                Err(e) => control::send_failure(&theirs, &e),
+            };
+            exit_now(i32::from(sent.is_err()))
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    born(joiner, control)
 }
 
 /// Reads the container's account files as they are now; `None`: its namespaces cannot be joined (any more).
@@ -245,7 +288,7 @@ impl Joiner<'_> {
         let own = own_binary();
         let alone = self.leave_host()?;
         setns(self.plan.target, self.flags).map_err(cannot_join)?;
-        match alone.clone_sibling().context("forking inside")? {
+        match alone.clone_sibling(0).context("forking inside")? {
             Cloned::Child => self.inside(own),
             Cloned::Parent { pid, pidfd } => {
                 let number = pid.as_raw().to_ne_bytes();

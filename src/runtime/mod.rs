@@ -80,6 +80,9 @@ pub struct Plan {
     pub seccomp_cache: Option<PathBuf>,
     /// Single-id mode: report ownership calls to a listener ([`Init::recv_listener`]).
     pub emulate_ids: bool,
+    /// pidfd of another container's process: init is in its user namespace, and in those of its namespaces for which the spec
+    /// has a path. `mapping` is that container's then.
+    pub within: Option<OwnedFd>,
 }
 
 /// The container's init, from the supervisor's side. Dropping it does not end the container.
@@ -109,7 +112,7 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
     let emulate = plan.emulate_ids;
     let profile = rootfs::linux(&plan.spec, |l| l.seccomp().as_ref());
     let prepared = init::Prepared {
-        namespaces: namespaces::Namespaces::of(&plan.spec)?,
+        namespaces: namespaces::Namespaces::of(&plan.spec, plan.within.is_some())?,
         credentials: credentials::Credentials::of(
             &process,
             &plan.mapping,
@@ -119,6 +122,12 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
         filters: seccomp::filters(profile, emulate, plan.seccomp_cache.as_deref())?,
         process,
     };
+    if let Some(target) = &plan.within {
+        let (shared, new) = (prepared.namespaces.shared(), prepared.namespaces.new_ones());
+        return join::clone_within(target.as_fd(), shared, new, |theirs| {
+            init::run(plan, &prepared, theirs)
+        });
+    }
     let (control, theirs) = message_pair().context("making init's control socket")?;
     let cloned = clone3(prepared.namespaces.clone_flags());
     let refused = |e: std::io::Error| {

@@ -1,8 +1,9 @@
 //! Which namespaces init is cloned into: the one place that decides it.
 //!
 //! A namespace without a path in the spec is made by clone3, all at once; one with a path is joined by init
-//! (its user namespace must own it, or be its descendant's… so today: namespaces of the same mapping). The user and
-//! mount namespaces are always new. The cgroup namespace is unshared by init after *begin*: its root
+//! (its user namespace must own it, or be its descendant's). What another container has belongs to that container's
+//! user namespace, so who shares it (`--network container:ID`) is born in that user namespace, too
+//! ([`super::Plan::within`]), as all containers of a user are with podman. The mount namespace is always new. The cgroup namespace is unshared by init after *begin*: its root
 //! is then the cgroup that the supervisor has meanwhile put init into.
 
 use std::fs;
@@ -26,6 +27,8 @@ pub(super) struct Namespaces {
     cgroup: bool,
     /// Existing ones to join.
     join: Vec<(OwnedFd, CloneFlags)>,
+    /// Those of another container that init is born in, its user namespace besides.
+    shared: CloneFlags,
 }
 
 impl Namespaces {
@@ -33,11 +36,12 @@ impl Namespaces {
     ///
     /// # Errors
     /// A path cannot be opened, or is given for a kind that cannot be joined.
-    pub(super) fn of(spec: &Spec) -> Result<Namespaces> {
+    pub(super) fn of(spec: &Spec, within: bool) -> Result<Namespaces> {
         let mut decided = Namespaces {
             clone: CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
             cgroup: false,
             join: vec![],
+            shared: CloneFlags::empty(),
         };
         let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
         for namespace in listed.into_iter().flatten() {
@@ -50,10 +54,27 @@ impl Namespaces {
             match namespace.path() {
                 None if flag == CloneFlags::CLONE_NEWCGROUP => decided.cgroup = true,
                 None => decided.clone |= flag,
+                Some(path) if within => {
+                    refuse_fixed(path, flag)?;
+                    decided.shared |= flag;
+                }
                 Some(path) => decided.join.push((joinable(path, flag)?, flag)),
             }
         }
+        if within {
+            decided.clone.remove(CloneFlags::CLONE_NEWUSER);
+        }
         Ok(decided)
+    }
+
+    /// Those of the other container.
+    pub(super) fn shared(&self) -> CloneFlags {
+        self.shared
+    }
+
+    /// Those that init is cloned into.
+    pub(super) fn new_ones(&self) -> CloneFlags {
+        self.clone
     }
 
     /// The namespaces that a process joins which is to be in the container of `spec`: those that are not the host's.
@@ -113,6 +134,13 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 
 /// Opens a namespace to join.
 fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
+    refuse_fixed(path, flag)?;
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("opening the namespace {}", path.display()))
+}
+
+/// Some kinds are a container's own.
+fn refuse_fixed(path: &Path, flag: CloneFlags) -> Result<()> {
     let fixed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if fixed.intersects(flag) {
         return Err(failed(format!(
@@ -121,8 +149,7 @@ fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
         ))
         .into());
     }
-    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .with_context(|| format!("opening the namespace {}", path.display()))
+    Ok(())
 }
 
 /// What may keep an ordinary user from making namespaces, and from using what it may do in them.

@@ -64,8 +64,8 @@ impl SingleThread {
     ///
     /// # Errors
     /// Those of clone3(2).
-    pub fn clone_sibling(&self) -> io::Result<Cloned> {
-        self.clone3(libc::CLONE_PARENT as u64)
+    pub fn clone_sibling(&self, namespaces: u64) -> io::Result<Cloned> {
+        self.clone3(namespaces | libc::CLONE_PARENT as u64)
     }
 
     fn clone3(&self, flags: u64) -> io::Result<Cloned> {

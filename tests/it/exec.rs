@@ -28,6 +28,7 @@ impl<'a> Running<'a> {
     ) -> Running<'a> {
         let name = format!("{name}-{}", std::process::id());
         let args = ["run", "-d", "--network", "none", "--name", &name];
+        // Given twice, the last counts.
         let cmd = sandbox.rless(args).args(more);
         cmd.args([image, "sleep", "1000"]).ok();
         Running { sandbox, name }
@@ -568,4 +569,106 @@ fn top_shows_the_containers_processes() {
         .rless(["top", "nosuch"])
         .exits(125)
         .says(&["no container with name or ID \"nosuch\" found"]);
+}
+
+#[test]
+fn a_network_is_shared_with_another_container() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox.rless(["pull", "-q", "alpine"]).ok();
+    for (n, flags) in [
+        &["--network", "pasta"][..],
+        &["--network", "pasta", "--init"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let first = Running::start(&sandbox, &format!("first{n}"), flags);
+        let network = format!("container:{}", first.name);
+        let second = Running::image(
+            &sandbox,
+            &format!("second{n}"),
+            &["--network", &network],
+            "alpine",
+        );
+        let namespaces = |of: &Running<'_>| {
+            of.ok(
+                &[],
+                "for n in user net pid mnt ipc; do readlink /proc/self/ns/$n; done",
+            )
+        };
+        let (a, b) = (namespaces(&first), namespaces(&second));
+        let same: Vec<bool> = a.lines().zip(b.lines()).map(|(a, b)| a == b).collect();
+        assert_eq!(same, [true, true, false, false, false], "{a}{b}");
+        // One listens, the other reaches it; on a low port.
+        let listen = "echo across | nc -l -p 80";
+        let exec = ["exec", "-d", &first.name, "sh", "-c", listen];
+        sandbox.rless(exec).ok();
+        let reach = "nc -w 5 127.0.0.1 80 </dev/null 2>/dev/null || true";
+        wait_for("the other's answer", SOON, || {
+            second.ok(&[], reach) == "across\n"
+        });
+        assert_eq!(
+            first.ok(&[], "cat /etc/hosts"),
+            second.ok(&[], "cat /etc/hosts")
+        );
+        // Rights and root are the second's own.
+        assert_eq!(
+            second.ok(
+                &[],
+                "touch /own; id -u; ls /tmp/index.html 2>&1 | grep -c such"
+            ),
+            "0\n1\n"
+        );
+        assert_eq!(second.ok(&["-u", "nobody"], "id -u"), "65534\n");
+        let output = sandbox
+            .rless(["rm", "-f", "-t", "0", &first.name])
+            .exits(125);
+        output.says(&["has dependent containers which must be removed before it"]);
+        sandbox.rless(["stop", "-t", "0", &second.name]).ok();
+        sandbox.rless(["start", &second.name]).ok();
+        assert_eq!(namespaces(&second).lines().nth(1), a.lines().nth(1));
+        sandbox
+            .rless(["stop", "-t", "0", &first.name, &second.name])
+            .ok();
+        let output = sandbox.rless(["start", &second.name]).run();
+        assert_ne!(output.code(), 0, "{output}");
+        output.says(&["cannot get namespace path unless container", "is running"]);
+        drop(second);
+    }
+    // Whatever the order in which they are named.
+    let first = Running::start(&sandbox, "last", &[]);
+    let network = format!("container:{}", first.name);
+    let second = Running::start(&sandbox, "further", &["--network", &network]);
+    let args = ["rm", "-f", "-t", "0", &first.name, &second.name];
+    assert_eq!(sandbox.rless(args).ok().lines().count(), 2);
+    let output = sandbox
+        .rless([
+            "run",
+            "--rm",
+            "--network",
+            "container:nosuch",
+            "alpine",
+            "true",
+        ])
+        .exits(125);
+    output.says(&["looking up container to share net namespace with", "nosuch"]);
+}
+
+#[test]
+fn a_network_is_shared_with_one_id_too() {
+    let world = world!();
+    let Some(loner) = world.loner.as_ref() else {
+        skip!("needs a user without subordinate ids");
+    };
+    let mut single = Sandbox::shared_of(world, loner, "store");
+    single.without_helper(world);
+    let first = Running::start(&single, "one", &[]);
+    let network = format!("container:{}", first.name);
+    let args = ["run", "--rm", "--network", &network, "alpine", "sh", "-c"];
+    let script =
+        "readlink /proc/self/ns/net; touch /f; chown nobody /f && su nobody -s /bin/sh -c 'id -u'";
+    let out = single.rless(args).arg(script).ok();
+    let net = first.ok(&[], "readlink /proc/self/ns/net");
+    assert_eq!(out, format!("{net}65534\n"));
 }

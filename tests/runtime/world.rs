@@ -90,6 +90,7 @@ pub(crate) fn plan(config: Value, root: &Path, output: &File) -> Plan {
         init: false,
         seccomp_cache: None,
         emulate_ids: false,
+        within: None,
     }
 }
 

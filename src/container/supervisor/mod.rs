@@ -44,9 +44,9 @@ use self::front::Front;
 use self::relay::{Relay, Streams};
 use self::sessions::Sessions;
 use super::events::{self, Action, Event};
-use super::host;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
+use super::{host, shared};
 use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
 use crate::cow::{self, Cow, Server};
 use crate::error::{self, Result};
@@ -83,6 +83,8 @@ pub struct Job {
     pub root: cow::Options,
     /// Its network, if pasta makes it.
     pub pasta: Option<PastaConfig>,
+    /// The container whose network it shares.
+    pub shares: Option<String>,
     /// What control groups this host has.
     pub cgroups: Availability,
     /// Limits of its control group.
@@ -247,6 +249,9 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     }
     let (theirs, ours) = stdio(job)?;
     running.streams = ours;
+    let within = job.shares.as_deref();
+    let within = within.map(|id| shared::target(&job.containers, id));
+    let within = within.transpose()?;
     let plan = Plan {
         spec: job.spec.clone(),
         root: runtime::Root::Fuse,
@@ -258,6 +263,7 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
         init: job.init,
         seccomp_cache: Some(job.seccomp_cache.clone()),
         emulate_ids: job.emulate_ids,
+        within,
     };
     let init = running.init.insert(runtime::spawn(&plan)?);
     drop(plan); // and with it our copies of the container's ends of its pipes
