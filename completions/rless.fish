@@ -215,7 +215,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l read-only -d 'Make t
 complete -c rless -n "__fish_rless_using_subcommand run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
-complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -s n -l last -d 'Show the last N that were made, running or not' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
@@ -509,7 +509,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s a -l all -d 'Signal all running containers'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s l -l latest -d 'Signal the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from kill" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s n -l last -d 'Show the last N that were made, running or not' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
@@ -525,7 +525,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s n -l last -d 'Show the last N that were made, running or not' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r
@@ -541,7 +541,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l sync -d 'For podman\'s scripts: there is nothing to synchronise'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -l external -d 'For podman\'s scripts: there are no containers of others in the store'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -s n -l last -d 'Show the last N that were made, running or not' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from ps" -l sort -d 'Sort by command, created, id, image, names, runningfor, size, status' -r

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=, command=
+    /// Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Print JSON (`json`), a Go template, or `table` and a template

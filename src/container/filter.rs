@@ -1,7 +1,7 @@
 //! `--filter` of commands on containers: `ps`, `rm`, `start`, `stop`, `restart`, `pause`, `prune` …
 //!
 //! Keys and their meaning are podman's. Values of one key add up, those of `label`, `label!` and `until` must all hold; different
-//! keys must all hold. `name`, `command` and an `id` that is no hex number are regular expressions (Go's syntax, near enough).
+//! keys must all hold. `name` and an `id` that is no hex number are regular expressions (Go's syntax, near enough).
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::error::{Result, ResultExt, failed, usage};
 use crate::store::{Store, files};
 
 /// What `--filter` takes, for help and hints.
-pub const KEYS: &str = "one of ancestor, before, command, exited, health, id, label, label!, name, network, \
+pub const KEYS: &str = "one of ancestor, before, exited, health, id, label, label!, name, network, \
     pod, restart-policy, since, status, until, volume";
 
 const STATES: [&str; 11] = [
@@ -51,7 +51,6 @@ impl Filters {
                 key,
                 "ancestor"
                     | "before"
-                    | "command"
                     | "exited"
                     | "health"
                     | "id"
@@ -149,7 +148,7 @@ fn check(key: &str, value: &str) -> Result<()> {
         "restart-policy" if !POLICIES.contains(&value) => {
             Err(usage(format!("{value} invalid restart policy")).into())
         }
-        "name" | "command" => expression(value).map(drop),
+        "name" => expression(value).map(drop),
         "id" if !is_hex(value) => expression(value).map(drop),
         "until" => when::past(value, Timestamp::now()).map(drop),
         _ => Ok(()),
@@ -173,7 +172,6 @@ fn is_hex(text: &str) -> bool {
 enum Test {
     Id(Vec<IdTest>),
     Name(Vec<Regex>),
-    Command(Vec<Regex>),
     Label(Vec<String>),
     NotLabel(Vec<String>),
     Exited(Vec<i32>),
@@ -206,7 +204,6 @@ pub struct Bound {
 
 fn bind(store: &Store, containers: &Containers, key: &str, values: &[String]) -> Result<Test> {
     let owned = || values.to_vec();
-    let expressions = || values.iter().map(|v| expression(v)).collect::<Result<_>>();
     let earliest = || -> Result<Timestamp> {
         let mut first: Option<Timestamp> = None;
         for value in values {
@@ -236,7 +233,6 @@ fn bind(store: &Store, containers: &Containers, key: &str, values: &[String]) ->
                 .map(|v| expression(&v.replace('/', "")))
                 .collect::<Result<_>>()?,
         ),
-        "command" => Test::Command(expressions()?),
         "label" => Test::Label(owned()),
         "label!" => Test::NotLabel(owned()),
         "exited" => Test::Exited(values.iter().filter_map(|v| v.parse().ok()).collect()),
@@ -296,10 +292,6 @@ impl Bound {
                 IdTest::Expression(expression) => expression.is_match(&record.id),
             }),
             Test::Name(expressions) => expressions.iter().any(|e| e.is_match(&record.name)),
-            Test::Command(expressions) => {
-                let program = record.command.first().map_or("", String::as_str);
-                expressions.iter().any(|e| e.is_match(program))
-            }
             Test::Label(wanted) => wanted.iter().all(|w| labelled(&record.labels, w)),
             Test::NotLabel(wanted) => !wanted.iter().any(|w| labelled(&record.labels, w)),
             Test::Exited(codes) => {
@@ -336,11 +328,9 @@ impl Bound {
     fn mounts(&self, record: &Record, wanted: &str) -> bool {
         let Some((source, target)) = wanted.split_once(':') else {
             return record.volumes.iter().any(|v| v == wanted)
-                || record.mounts.iter().any(|m| m == wanted);
+                || (record.mounts.iter().any(|m| m == wanted) && !self.is_volume(record, wanted));
         };
-        let place = self.containers.place(&record.id);
-        let config = place.dir.join("config.json");
-        let Ok(Some(spec)) = files::read_json::<Spec>(&config) else {
+        let Some(spec) = self.spec(record) else {
             return false;
         };
         let volume = super::volumes::data(&self.containers.volumes, source);
@@ -348,6 +338,22 @@ impl Bound {
             let from = mount.source().as_deref();
             mount.destination().to_str() == Some(target)
                 && from.is_some_and(|from| from == std::path::Path::new(source) || from == volume)
+        })
+    }
+
+    fn spec(&self, record: &Record) -> Option<Spec> {
+        let place = self.containers.place(&record.id);
+        files::read_json(&place.dir.join("config.json")).ok()?
+    }
+
+    /// A named volume is mounted at `target`: podman finds those by their name only.
+    fn is_volume(&self, record: &Record, target: &str) -> bool {
+        let spec = self.spec(record);
+        let mounts = spec.iter().flat_map(|s| s.mounts().iter().flatten());
+        let mut there = mounts.filter(|m| m.destination().to_str() == Some(target));
+        there.any(|m| {
+            let source = m.source().as_deref();
+            source.is_some_and(|s| s.starts_with(&self.containers.volumes))
         })
     }
 }
@@ -433,6 +439,7 @@ mod tests {
             "status=asleep",
             "exited=x",
             "colour=red",
+            "command=sleep",
             "restart-policy=sometimes",
             "name=(",
             "until=soonish",
@@ -466,7 +473,6 @@ mod tests {
             "network=pasta",
             "restart-policy=no",
             "restart-policy=none",
-            "command=sleep",
             "until=2027-06-01",
         ] {
             assert!(passes(&[yes]), "{yes}");
@@ -482,7 +488,6 @@ mod tests {
             "volume=other",
             "network=host",
             "restart-policy=always",
-            "command=^60",
             "pod=x",
             "health=healthy",
             "until=2025-06-01",
