@@ -241,7 +241,7 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         "AutoRemove": record.auto_remove,
         "Command": record.command,
         "CreatedAt": created,
-        "CIDFile": "",
+        "CIDFile": record.cidfile.clone().unwrap_or_default(),
         "Exited": record.state == State::Exited,
         "ExitedAt": seconds(record.finished),
         "ExitCode": record.exit_code.unwrap_or(0),

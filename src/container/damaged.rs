@@ -79,6 +79,7 @@ impl Containers {
             stop_signal: None,
             stop_timeout: None,
             stopped_by_user: false,
+            cidfile: None,
             restart: Restart::No,
             restarts: 0,
             scope: None,

@@ -171,6 +171,9 @@ fn settled(request: &Request) -> Result<Request> {
     if let Seccomp::File(path) = &mut request.security.seccomp {
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
     }
+    if let Some(path) = &mut request.cidfile {
+        *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+    }
     request.env = env::settled(&request.env);
     if request.env_host {
         request.host_env = env::settled(&[env::Setting::parse("*")?]);
@@ -324,6 +327,7 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         restart: request.restart,
         restarts: 0,
         stopped_by_user: false,
+        cidfile: request.cidfile.clone(),
         storage_size: request.storage_size,
         stop_signal: request.stop_signal.or_else(|| {
             let name = image.says.stop_signal.as_deref()?;

@@ -209,6 +209,9 @@ pub struct Record {
     /// Somebody asked for its end; no restart policy starts it.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// `--cidfile`, absolute: a file with its id that goes with it.
+    #[serde(default)]
+    pub cidfile: Option<PathBuf>,
     /// `--restart`.
     #[serde(default)]
     pub restart: Restart,

@@ -66,6 +66,8 @@ cases! {
     half_a_cpu_halves_a_busy_loop,
     pids_limit_holds,
     limits_are_shown_inside,
+    pause_really_stops_and_resumes,
+    a_restart_policy_keeps_its_scope,
     scope_is_gone_after_the_container,
     limits_without_a_session_are_an_error_with_the_fix,
     two_dbus_calls_a_start,

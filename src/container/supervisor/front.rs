@@ -1,6 +1,6 @@
 //! What outlives one run of the container's command: who listens, who is told, and the log.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -60,6 +60,14 @@ impl Front {
 
     /// Tells every client that the container has ended for good.
     pub(super) fn tell_end(&mut self, code: i32, note: &str) {
+        // Who has come in the last moment, too.
+        while let Some(socket) = self
+            .listener
+            .as_ref()
+            .and_then(|l| clients::accept(l.as_fd()))
+        {
+            self.clients.push(Client::new(socket, false));
+        }
         for client in &mut self.clients {
             if client.awaits_end {
                 client.answer(Ok(json!({ "exit_code": code })));
