@@ -62,6 +62,7 @@ macro_rules! cases {
 cases! {
     package_installs_with_capabilities_and_pages,
     a_login_user_runs_a_container,
+    nothing_of_the_host_is_upon_the_root,
     memory_limit_kills_with_137_and_says_out_of_memory,
     half_a_cpu_halves_a_busy_loop,
     pids_limit_holds,

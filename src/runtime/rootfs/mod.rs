@@ -219,14 +219,25 @@ fn mount_fuse(fuse: &OwnedFd, owner: (u32, u32)) -> Result<OwnedFd> {
 fn served_root(outer: &OwnedFd) -> Result<OwnedFd> {
     let clone = || api::clone_tree(outer, Path::new(ROOT_ENTRY), false);
     let root = match clone() {
-        // Before Linux 6.15 only what is attached can be cloned. It goes with the host's root.
+        // Before Linux 6.15 only what is attached can be cloned.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
             attach_root(outer)?;
-            clone()
+            let root = clone();
+            detach(outer)?;
+            root
         }
         other => other,
     };
     root.context("opening the root file system's root")
+}
+
+/// Takes a mount that [`attach_root`] put upon `/` away again. Left there it would be the uppermost on the host's
+/// root, the one that [`pivot`] lets go of, and the host's root would stay.
+fn detach(mount: &OwnedFd) -> Result<()> {
+    fchdir(mount)
+        .and_then(|()| umount2(".", MntFlags::MNT_DETACH))
+        .and_then(|()| chdir("/"))
+        .context("detaching the file system around the root")
 }
 
 /// Puts the new root upon `/`, where pivot_root wants it; our own root directory remains the one below.
@@ -250,7 +261,7 @@ fn make_cwd(site: &Site<'_>, tree: Tree<'_>) -> Result<()> {
     }
 }
 
-/// Makes `root` the root of the mount namespace and lets go of the host's.
+/// Makes `root` the root of the mount namespace and lets go of the host's. Nothing else may be upon the host's.
 fn pivot(root: &OwnedFd) -> Result<()> {
     // pivot_root(".", ".") stacks the old root upon the new one's directory; "." is then the old.
     fchdir(root)
