@@ -33,7 +33,7 @@ use oci_spec::runtime::Spec;
 use super::idmap::Mapping;
 use super::namespaces::{self, Namespaces};
 use super::{Plan, Root};
-use crate::error::{Result, ResultExt, failed};
+use crate::error::{Fault, Kind as ErrorKind, Result, ResultExt, failed};
 use crate::sys::fuse::ROOT_ENTRY;
 use crate::sys::mount::{self as api, Context as Fs, MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY};
 use mounts::Parsed;
@@ -256,8 +256,10 @@ fn make_cwd(site: &Site<'_>, tree: Tree<'_>) -> Result<()> {
     match tree.ensure(cwd, Kind::Directory, false) {
         // Whether it can be entered is for chdir, as the user, to say.
         Ok(_) | Err(Errno::EACCES | Errno::EROFS | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
-        Err(e) => Err(anyhow::Error::new(e)
-            .context(format!("making the working directory {}", cwd.display()))),
+        other => other.map(drop).fault(|| {
+            let text = format!("making the working directory {}", cwd.display());
+            Fault::new(ErrorKind::NotExecutable, text) // podman's code
+        }),
     }
 }
 
