@@ -31,10 +31,8 @@ use anyhow::Context;
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
 use memmap2::{Advice, MmapMut};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::stat::Mode;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -320,38 +318,14 @@ fn request_buffer() -> io::Result<MmapMut> {
     Ok(map)
 }
 
-/// What a thread waits with for a request. The first of those that wait here gets it (`EPOLLEXCLUSIVE`), and stays the
-/// first: a client that asks one thing after the other is always served by the same thread, which is warm and on its
-/// processor. Those that wait in read(2) take turns instead, each on the processor that it was on the last time, and
-/// waking an idle one costs more than all else.
-fn queue(channel: &File) -> nix::Result<Epoll> {
-    let queue = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-    queue.add(channel, EpollEvent::new(flags, 0))?;
-    // Somebody else may have been faster.
-    let flags = OFlag::from_bits_retain(fcntl(channel, FcntlArg::F_GETFL)?);
-    fcntl(channel, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(queue)
-}
-
 /// One thread: reads requests until the mount is gone.
 fn run(shared: &Shared, worker: &Worker, channel: &File) {
     *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
     let mut room = request_buffer();
-    let several = shared.workers.len() > 1;
-    let queue = several.then(|| queue(channel).ok()).flatten();
     let mut early = EARLY;
     while let Ok(request) = &mut room {
-        if !serve(
-            shared,
-            worker,
-            channel,
-            queue.as_ref(),
-            request,
-            &mut buffers,
-            &mut early,
-        ) {
+        if !serve(shared, worker, channel, request, &mut buffers, &mut early) {
             break;
         }
         buffers = Buffers::new();
@@ -370,15 +344,11 @@ fn serve(
     shared: &Shared,
     worker: &Worker,
     channel: &File,
-    queue: Option<&Epoll>,
     request: &mut [u8],
     buffers: &mut Buffers,
     early: &mut u32,
 ) -> bool {
     loop {
-        if let Some(queue) = queue {
-            let _ = queue.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE);
-        }
         match nix::unistd::read(channel, request) {
             Ok(0) => return false,
             Ok(n) => {
@@ -391,11 +361,6 @@ fn serve(
                     *early -= 1;
                     shared.tree.low.trim();
                 }
-            }
-            // The channel is another thread's too, which has a queue.
-            Err(Errno::EAGAIN) if queue.is_none() => {
-                let wanted = PollFd::new(channel.as_fd(), PollFlags::POLLIN);
-                let _ = poll(&mut [wanted], PollTimeout::NONE);
             }
             // The request was interrupted before we had it, or we were.
             Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
