@@ -259,6 +259,8 @@ impl Scope {
         let deadline = Instant::now() + Duration::from_secs(5);
         while keyed(&read(&events), "frozen") != Some(u64::from(frozen)) {
             if Instant::now() > deadline {
+                // Not later either, when nobody expects it any more.
+                let _ = put(&leaf.join("cgroup.freeze"), "0");
                 return Err(failed(format!("cgroup {} does not freeze", leaf.display())).into());
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -97,8 +97,9 @@ pub fn ask(
     patience: Option<Duration>,
 ) -> Result<Heard> {
     let deadline = patience.and_then(|p| Instant::now().checked_add(p));
-    let Some(socket) = connect(containers, id, deadline)? else {
-        return Ok(Heard::Nobody);
+    let socket = match connect(containers, id, deadline)? {
+        Ok(socket) => socket,
+        Err(heard) => return Ok(heard),
     };
     let json = serde_json::to_vec(question).map_err(|e| failed(e.to_string()))?;
     for packet in pieces(&json, Frame::More, Frame::Ask) {
@@ -113,7 +114,8 @@ pub fn ask(
             return Ok(Heard::Silence);
         }
         let n = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            // A reset comes before the frames that were sent earlier.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ECONNRESET) => continue,
             Ok(0) | Err(_) => return Ok(Heard::Nobody),
             Ok(n) => n,
         };
@@ -123,26 +125,35 @@ pub fn ask(
                 text.extend_from_slice(piece);
                 return heard(&text);
             }
+            // Asked in the container's last moment: the question was not read any more.
+            Some(Frame::Exit { code, .. })
+                if matches!(question, Question::Wait | Question::Stop { .. }) =>
+            {
+                return Ok(Heard::Done(serde_json::json!({ "exit_code": code })));
+            }
             _ => {}
         }
     }
 }
 
-/// A connection to the supervisor; `None` when there is none. One that is being born is waited for.
+/// A connection to the supervisor, or why there is none. One that is being born is waited for.
 fn connect(
     containers: &Containers,
     id: &str,
     deadline: Option<Instant>,
-) -> Result<Option<OwnedFd>> {
+) -> Result<Result<OwnedFd, Heard>> {
     let place = containers.place(id);
     loop {
         match supervisor::connect(&place.live) {
-            Ok(socket) => return Ok(Some(socket)),
+            Ok(socket) => return Ok(Ok(socket)),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(failed(format!("asking the supervisor of {id}: {e}")).into());
             }
-            Err(_) if !containers.supervised(id) => return Ok(None),
-            Err(_) if deadline.is_some_and(|d| Instant::now() > d) => return Ok(None),
+            Err(_) if !containers.supervised(id) => return Ok(Err(Heard::Nobody)),
+            // It lives where we do not look (another runtime directory), or could not listen.
+            Err(_) if deadline.is_some_and(|d| Instant::now() > d) => {
+                return Ok(Err(Heard::Silence));
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
     }

@@ -117,7 +117,7 @@ fn assemble(
     store: &Store,
     containers: &Containers,
     request: &Request,
-    ground: Ground,
+    mut ground: Ground,
     reserved: Reserved,
     made: &mut Made,
 ) -> Result<Job> {
@@ -125,6 +125,8 @@ fn assemble(
         write_cidfile(path, &reserved.id)?;
         made.cidfile = Some(path.clone());
     }
+    // Until the record names the image.
+    let _hold = ground.image.hold.take();
     let mounts = mounts(store, request, &ground.image.says, made)?;
     let mut stored = Stored {
         version: 1,

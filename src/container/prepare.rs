@@ -10,7 +10,7 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::make::{self, Stored};
-use super::record::{Containers, Place, Record, State, quick_json};
+use super::record::{Containers, Place, Record, State, careful_json};
 use super::request::{Request, Seccomp};
 use super::spec::mounts::{Defaults, Resolved, SHM_SIZE};
 use super::spec::{self, ImageSays, Parts};
@@ -116,7 +116,7 @@ pub fn prepare(
     record.command = args.unwrap_or_default();
     record.ports = network.ports.iter().map(make::port).collect();
     record.state = State::Starting;
-    quick_json(&place.dir.join("config.json"), &spec)?;
+    careful_json(&place.dir.join("config.json"), &spec)?;
     let job = Job {
         containers: containers.clone(),
         place,
@@ -330,11 +330,7 @@ fn build_spec(
         .iter()
         .map(|r| r.container + (r.count - 1))
         .max();
-    let mut request = request.clone();
-    // A default limit is for those who can have one; a limit asked for is an error where it cannot be kept.
-    if request.limits.pids.is_none() && cgroups.controllers.iter().any(|c| c == "pids") {
-        request.limits.pids = Some(spec::DEFAULT_PIDS);
-    }
+    let request = with_default_limits(request, cgroups);
     spec::build(Parts {
         request: &request,
         args: spec::arguments(&request, says)?,
@@ -371,4 +367,13 @@ fn limits(
     let limits = cgroup::Limits::from_resources(&resources.unwrap_or_default())?;
     cgroups.check(&limits)?;
     Ok(limits)
+}
+
+/// A default limit is for those who can have one; a limit asked for is an error where it cannot be kept.
+pub(super) fn with_default_limits(request: &Request, cgroups: &cgroup::Availability) -> Request {
+    let mut request = request.clone();
+    if request.limits.pids.is_none() && cgroups.controllers.iter().any(|c| c == "pids") {
+        request.limits.pids = Some(spec::DEFAULT_PIDS);
+    }
+    request
 }

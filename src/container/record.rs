@@ -316,6 +316,11 @@ pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     put_json(path, value, false)
 }
 
+/// As [`quick_json`], but flushed where it replaces one that may be on disk: after a power cut it is the old one or the new one.
+pub(crate) fn careful_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    put_json(path, value, path.exists())
+}
+
 fn put_json<T: Serialize>(path: &Path, value: &T, flush: bool) -> Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("new");
@@ -611,7 +616,7 @@ impl Containers {
 
     /// Flushes the record and the configuration of a container that is kept.
     pub fn make_durable(place: &Place) {
-        for name in ["config.json", "record.json", ""] {
+        for name in ["request.json", "config.json", "record.json", ""] {
             let _ = File::open(place.dir.join(name)).and_then(|f| f.sync_all());
         }
         let _ = place.dir.parent().map(files::sync_dir);

@@ -152,7 +152,7 @@ fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>
         lock,
     };
     let prepared = prepare::prepare(store, containers, &stored, ground, held, record);
-    let written = prepared.and_then(|(job, _)| job.place.write(&job.record).map(|()| job));
+    let written = prepared.and_then(|(job, _)| job.place.replace(&job.record).map(|()| job));
     written.map(Some).inspect_err(|_| {
         let _ = fs::remove_dir_all(&place.live);
     })

@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Heard, Question, ask};
 use super::events::Action;
 use super::make::Stored;
+use super::prepare::with_default_limits;
 use super::record::{Containers, Place, Record, no_such};
 use super::request::{Limits, Memory};
 use super::restart::Restart;
 use super::spec;
 use super::stop::elsewhere;
 use crate::cgroup::{self, Scope};
-use crate::error::{Result, failed};
+use crate::error::{Result, failed, usage};
 
 /// How long a supervisor may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,7 +81,11 @@ pub(super) fn apply(
 ) -> Result<cgroup::Limits> {
     let mut stored = Stored::read(&place.dir)?;
     merge(&mut stored.request.limits, &change.limits);
-    let wanted = cgroup::Limits::from_resources(&spec::resources(&stored.request))?;
+    if record.auto_remove && change.restart.is_some_and(|r| r != Restart::No) {
+        return Err(usage("the --rm option conflicts with --restart").into());
+    }
+    let request = with_default_limits(&stored.request, cgroups);
+    let wanted = cgroup::Limits::from_resources(&spec::resources(&request))?;
     if change.limits.any() {
         cgroups.check(&wanted)?;
         if let Some(scope) = scope {

@@ -191,13 +191,15 @@ pub fn remove(upper: &Path, name: &str) -> Result<bool> {
 /// There is none of that name; the host's answer. Nothing has changed then.
 pub fn restore(upper: &Path, name: &str) -> Result<()> {
     let what = || format!("restoring the state {name}");
+    // One that was killed behind its point of no return.
+    finish_restore(upper).with_context(what)?;
     let next = Frozen::place(upper)?;
     let (from, to) = (state(upper, name), next.dir());
     link_tree(&from, &to).with_context(what)?;
     let journal = to.join("journal");
     // A journal is written to: it is the new one's own.
-    let _ = fs::remove_file(&journal);
-    fs::copy(from.join("journal"), &journal)
+    fs::remove_file(&journal)
+        .and_then(|()| fs::copy(from.join("journal"), &journal))
         .and_then(|_| File::open(&journal)?.sync_all())
         .with_context(what)?;
     sync(&to).with_context(what)?;

@@ -31,6 +31,7 @@ use super::host;
 use super::image::{kind_number, kind_of};
 use super::record::{Containers, Record};
 use super::stop::{elsewhere, improper};
+use super::top;
 use super::view::View;
 use crate::error::{self, Fault, Result, failed, usage};
 use crate::runtime::visit;
@@ -165,10 +166,12 @@ fn place(store: &Store, containers: &Containers, record: &Record) -> Result<Plac
     let access = if record.state.live() {
         let running = || improper(record, "can only copy from and to running containers");
         let init = record.init.ok_or_else(running)?;
-        let pid = Pid::from_raw(init.pid);
+        let first = Pid::from_raw(init.pid);
+        // Our own reaper (`--init`) cannot be joined, its first child can.
+        let pid = Pid::from_raw(top::joinable(init.pid).ok_or_else(running)?);
         let pidfd = supervise::pidfd_open(pid).context("opening the container's first process")?;
         // Looked at after it was opened: the number may be another's by now.
-        if host::process(pid) != Some(init) {
+        if host::process(first) != Some(init) || top::joinable(init.pid) != Some(pid.as_raw()) {
             return Err(running().into());
         }
         Access::Live(pidfd)

@@ -158,7 +158,7 @@ impl Relay<'_> {
     }
 
     pub(super) fn write_record(&self) {
-        if let Err(e) = self.job.place.write(&self.job.record) {
+        if let Err(e) = self.job.place.replace(&self.job.record) {
             crate::trace::mark(&format!("writing the record: {e:#}"));
         }
     }

@@ -32,6 +32,7 @@ use std::time::Instant;
 use anyhow::Context;
 use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -69,8 +70,6 @@ pub struct Job {
     pub containers: Containers,
     /// This one's directories.
     pub place: Place,
-    /// Held until the container has ended.
-    pub lock: Lock,
     /// Its record, in state `Starting`.
     pub record: Record,
     /// Its configuration.
@@ -101,6 +100,8 @@ pub struct Job {
     pub emulate_ids: bool,
     /// Compiled seccomp filters.
     pub seccomp_cache: PathBuf,
+    /// Held until the container has ended: the last to be dropped, since who waits for it opens the file system next.
+    pub lock: Lock,
 }
 
 /// Forks the supervisor for `job` and returns the first client's connection to it, and its PID: a
@@ -409,6 +410,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         pending: std::collections::VecDeque::new(),
         restarts: (0, Instant::now()),
     };
+    // After a restart: input that had ended has, and what the last run did not take is acknowledged.
+    relay.write_input(PollFlags::empty());
     relay.run();
     trace::mark("init ended");
     let pasta = relay.pasta.take();
@@ -442,7 +445,9 @@ fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Sc
     if !job.record.auto_remove {
         // Off the start-up path: an fsync takes milliseconds on a disk.
         let place = job.place.clone();
-        std::thread::spawn(move || Containers::make_durable(&place));
+        let flush = move || Containers::make_durable(&place);
+        // Without a thread to be had, the kernel writes it in its own time.
+        let _ = std::thread::Builder::new().spawn(flush);
     }
     trace::mark("recorded");
 }

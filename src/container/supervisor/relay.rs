@@ -313,7 +313,7 @@ impl Relay<'_> {
         }
     }
 
-    fn write_input(&mut self, flags: PollFlags) {
+    pub(super) fn write_input(&mut self, flags: PollFlags) {
         let Some(fd) = self.streams.input.as_ref().or(self.streams.pty.as_ref()) else {
             self.pending.clear();
             return;

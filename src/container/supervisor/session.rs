@@ -45,6 +45,8 @@ use crate::trace;
 
 /// Name under which this program is started again as a session's supervisor.
 pub const ROLE: &str = "rless-exec";
+/// Most bytes that a pipe of an ordinary user holds (`/proc/sys/fs/pipe-max-size`).
+const PIPE_MOST: usize = 1 << 20;
 /// How long the client may take to send a descriptor it has announced.
 const PATIENCE: u16 = 10_000;
 
@@ -406,8 +408,13 @@ impl Live<'_> {
     /// Runs until the process has ended and what it wrote was read.
     fn run(&mut self) {
         while !self.turn() {}
-        while self.read_output(Stream::Out) {}
-        while self.read_output(Stream::Err) {}
+        // What it wrote before it ended is in the pipe; others that have the pipe may write for ever.
+        for stream in [Stream::Out, Stream::Err] {
+            let mut pieces = PIPE_MOST / CHUNK;
+            while pieces > 0 && !self.client.gone() && self.read_output(stream) {
+                pieces -= 1;
+            }
+        }
     }
 
     /// Tells the client, and waits until it has taken everything.

@@ -194,6 +194,13 @@ impl Arenas {
         }
     }
 
+    /// The arena's name leads to another file now, which nobody shares.
+    pub(super) fn replaced(&self, number: u64) {
+        if let Some(arena) = lk(&self.0).all.get_mut(&number) {
+            (arena.file, arena.sealed, arena.named) = (None, false, false);
+        }
+    }
+
     /// Whether the arena may be changed besides what its regions' files do. One that was sealed is, when nobody else has
     /// a link any more.
     fn changeable(&self, number: u64, file: &File) -> bool {

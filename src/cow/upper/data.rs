@@ -35,17 +35,18 @@ use super::super::journal::record::Extents;
 use super::super::meta::{Res, errno, lk};
 use super::arena::{self, Arenas, Region, is_region};
 use super::flush::MANY;
+use super::freeze::shared;
 use super::io_errno;
 use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat};
+use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -227,6 +228,9 @@ impl Place {
     }
 }
 
+/// Name of a copy in the making.
+const OWN: &str = "00/own";
+
 fn place(id: u64) -> String {
     format!("{:02x}/{id:x}", id & 0xff)
 }
@@ -354,6 +358,31 @@ impl DataDir {
     /// No new region goes into the arena of this one, and nothing of it is given back.
     pub(super) fn seal(&self, id: u64) {
         self.arenas.seal(arena::number(id));
+    }
+
+    /// Where a data file is, in a file that is the tree's alone: one that a frozen state has a link to is replaced
+    /// by a copy. For writing in place before the tree is in use; the name is the caller's to sync.
+    ///
+    /// # Errors
+    /// As open(2), copy_file_range(2) and rename(2).
+    pub(super) fn own(&self, id: u64) -> Res<Place> {
+        let place = self.place(id, false)?;
+        if !shared(&place.file)? {
+            return Ok(place);
+        }
+        // One that was left by somebody killed here is in the way.
+        match mkdirat(&self.dir, "00", Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+        let _ = unlinkat(&self.dir, OWN, UnlinkatFlags::NoRemoveDir);
+        let data = format!("/proc/self/fd/{}", self.dir.as_raw_fd());
+        super::freeze::copy(&place.file, &Path::new(&data).join(OWN))?;
+        renameat(&self.dir, OWN, &self.dir, self.name(id).as_str())?;
+        if is_region(id) {
+            self.arenas.replaced(arena::number(id));
+        }
+        self.place(id, false)
     }
 
     /// Links a file into the directory `to`, or copies it where that cannot be.

@@ -18,7 +18,8 @@
 //!
 //! The links are made with every change kept out, so that what they hold is the state of one moment. Then, as for a fold, all
 //! content is synced and the journal too, the image is written to the frozen state, and *the tree's journal is folded*:
-//! redo of what is shared now would be put into it by the next open. Then the caller gives the frozen state its name. Killed before,
+//! redo of what is shared now would be copied for by the next open (a size recorded later redoes a part of a block, too:
+//! [`DataDir::own`](super::data::DataDir::own)). Then the caller gives the frozen state its name. Killed before,
 //! what is there is without a name and swept; the tree lost nothing.
 //!
 //! Where the host's file system refuses a link the file is copied (shared blocks where it can), with changes kept out: slower, as right.

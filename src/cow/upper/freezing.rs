@@ -256,3 +256,43 @@ fn random_changes_do_not_reach_frozen_states() {
     drop(cow);
     same(&open(dir.path()), &files, "in the end");
 }
+
+/// The sizes of a file are recorded with the data file that the frozen state shares until its new content is.
+#[test]
+fn redo_after_a_kill_leaves_frozen_states_alone() {
+    for len in [10_000, 900_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let cow = open(dir.path());
+        let bytes = pattern(3, len);
+        let ino = make(&cow, b"f", &bytes);
+        let other = make(&cow, b"other", b"x");
+        freeze(dir.path(), &cow, "a");
+        let size = |size| {
+            let set = SetAttr {
+                size: Some(size),
+                ..SetAttr::default()
+            };
+            cow.tree.setattr(ROOT, ino, &set).unwrap();
+        };
+        size(5000);
+        size(20_000);
+        put(&cow, other, 0, b"y");
+        cow.tree.fsync(other, false).unwrap();
+        // As after a kill: what it had in memory is gone, and its lock.
+        std::mem::forget(cow);
+        let journal = dir.path().join("upper/journal");
+        let copied = journal.with_extension("copied");
+        std::fs::copy(&journal, &copied).unwrap();
+        std::fs::rename(&copied, &journal).unwrap();
+        let again = open(dir.path());
+        let now = content(&again, "/f");
+        assert_eq!(now.len(), 20_000, "{len}");
+        assert!(now[..5000] == bytes[..5000] && now[5000..].iter().all(|b| *b == 0));
+        drop(again);
+        let then = thaw(dir.path(), &frozen::state(&dir.path().join("upper"), "a"));
+        assert!(
+            content(&then, "/f") == bytes,
+            "{len}: the frozen state is as it was"
+        );
+    }
+}

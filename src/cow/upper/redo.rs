@@ -243,7 +243,8 @@ impl Collected {
         let mut done = Vec::new();
         for (id, kept) in self.0 {
             let Some(left) = keep.get(&id) else { continue };
-            let mut place = data.place(id, false);
+            // A size alone redoes the rest of a block that a frozen state may have a part in.
+            let mut place = data.own(id);
             if kept.fresh && matches!(place, Err(Errno::ENOENT)) {
                 place = data.place(id, true);
             }
