@@ -201,12 +201,13 @@ fn names_are_looked_up_before_anything_is_done() {
 fn kill_wait_and_rename_of_a_live_container() {
     let world = world!();
     let sandbox = Sandbox::new(world);
-    detached(&sandbox, "a", &[], KIND);
+    // No name that could be the beginning of an id.
+    detached(&sandbox, "old", &[], KIND);
     let mut waits: Vec<_> = (0..3)
-        .map(|_| sandbox.rless(["wait", "a"]).spawn())
+        .map(|_| sandbox.rless(["wait", "old"]).spawn())
         .collect();
-    sandbox.rless(["rename", "a", "b"]).ok();
-    sandbox.rless(["rename", "a", "x"]).exits(125);
+    sandbox.rless(["rename", "old", "b"]).ok();
+    sandbox.rless(["rename", "old", "x"]).exits(125);
     assert_eq!(state(&sandbox, "b"), "running 0");
     assert_eq!(sandbox.rless(["kill", "-s", "TERM", "b"]).ok(), "b\n");
     for wait in &mut waits {
