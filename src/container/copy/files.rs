@@ -381,14 +381,8 @@ impl Unpacker {
         if let Some((uid, gid)) = self.owner(entry) {
             fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        // On the host a program of the container must not run as the user for others.
-        let inside = self.how.keep || self.how.owner.is_some();
-        let mode = if inside {
-            entry.mode
-        } else {
-            entry.mode & 0o1777
-        };
-        fchmod(file, Mode::from_bits_truncate(mode))?;
+        // All of it, as podman: setuid programs come as the user's own.
+        fchmod(file, Mode::from_bits_truncate(entry.mode))?;
         let t = time(entry.mtime);
         Ok(futimens(file, &t, &t)?)
     }
