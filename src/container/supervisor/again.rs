@@ -1,12 +1,12 @@
 //! Restart policies in the supervisor: after a run is taken down, a pause in which it listens, and the next run.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::front::Front;
-use super::relay::{Relay, Streams};
+use super::relay::Relay;
+use super::streams::Streams;
 use super::sessions::Sessions;
 use super::{End, Job, live, note_end, start};
 use crate::cgroup::Scope;
@@ -74,7 +74,6 @@ fn rest(job: &mut Job, front: &mut Front, pause: Duration) {
         agent: None,
         sessions: Sessions::default(),
         pasta: None,
-        pending: VecDeque::new(),
         restarts: (0, Instant::now()),
     };
     relay.write_record();

@@ -24,26 +24,27 @@ mod log;
 mod relay;
 pub mod session;
 mod sessions;
+mod streams;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use self::clients::Client;
 use self::front::Front;
-use self::relay::{Relay, Streams};
+use self::relay::Relay;
 use self::sessions::Sessions;
+use self::streams::Streams;
 use super::events::{self, Action, Event};
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
@@ -57,7 +58,7 @@ use crate::runtime::idmap::Mapping;
 use crate::runtime::{self, Init, Plan};
 use crate::store::files::Lock;
 use crate::sys::supervise::{self, pidfd_kill};
-use crate::sys::tty::{self, WindowSize};
+use crate::sys::tty::WindowSize;
 use crate::trace;
 
 pub use self::clients::connect;
@@ -248,7 +249,10 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     if job.emulate_ids {
         running.agent = Some(Agent::fork()?);
     }
-    let (theirs, ours) = stdio(job)?;
+    let (theirs, ours) = match job.terminal {
+        Some(_) => Streams::none()?,
+        None => Streams::pipes(job.interactive)?,
+    };
     running.streams = ours;
     let within = job.shares.as_deref();
     let within = within.map(|id| shared::target(&job.containers, id));
@@ -257,7 +261,7 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
         spec: job.spec.clone(),
         root: runtime::Root::Fuse,
         terminal: job.terminal,
-        stdio: theirs,
+        stdio: Some(theirs),
         extra_fds: Vec::new(),
         wait_release: job.pasta.is_some(),
         mapping: job.mapping.clone(),
@@ -288,9 +292,7 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     trace::mark("serving");
     if job.terminal.is_some() {
         let pty = init.recv_pty()?;
-        nonblocking(&pty)?;
-        running.streams.peer = tty::peer(&pty).ok();
-        running.streams.pty = Some(pty);
+        running.streams.set_terminal(pty)?;
     }
     if let Some(pasta) = running.pasta.as_mut() {
         pasta.wait_ready()?;
@@ -335,42 +337,6 @@ fn emulation_start(job: &Job, init: Pid) -> Start {
     }
 }
 
-/// The container's standard streams, and the supervisor's ends of them.
-fn stdio(job: &Job) -> Result<(Option<[OwnedFd; 3]>, Streams)> {
-    let mut ours = Streams::default();
-    let null = || -> Result<OwnedFd> {
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null");
-        Ok(file.context("opening /dev/null")?.into())
-    };
-    if job.terminal.is_some() {
-        return Ok((Some([null()?, null()?, null()?]), ours));
-    }
-    let pipe = || pipe2(OFlag::O_CLOEXEC).context("making the container's pipes");
-    let input = if job.interactive {
-        let (read, write) = pipe()?;
-        nonblocking(&write)?;
-        ours.input = Some(write);
-        read
-    } else {
-        null()?
-    };
-    let (out_read, out_write) = pipe()?;
-    let (err_read, err_write) = pipe()?;
-    nonblocking(&out_read)?;
-    nonblocking(&err_read)?;
-    ours.output = Some(out_read);
-    ours.errors = Some(err_read);
-    Ok((Some([input, out_write, err_write]), ours))
-}
-
-fn nonblocking(fd: impl AsFd) -> Result<()> {
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("making a descriptor non-blocking")?;
-    Ok(())
-}
-
 /// How a run of the container ended.
 #[derive(Debug, Clone, Copy)]
 struct End {
@@ -407,7 +373,6 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         agent: running.agent.as_ref().map(Agent::socket),
         sessions: Sessions::default(),
         pasta,
-        pending: std::collections::VecDeque::new(),
         restarts: (0, Instant::now()),
     };
     // After a restart: input that had ended has, and what the last run did not take is acknowledged.

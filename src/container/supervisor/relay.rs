@@ -3,40 +3,22 @@
 //! One thread, one poll(2), no blocking call: a client or a log that does not take bytes holds
 //! nothing up but itself (or, the first client, the container's output: see [`super::clients`]).
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::unistd::{read, write};
+use nix::unistd::read;
 
 use super::clients::{Client, accept};
 use super::front::Front;
 use super::sessions::Sessions;
+use super::streams::{Piece, Streams};
 use super::{Job, Stream, output_frame};
 use crate::cgroup::Scope;
 use crate::container::ask::poll_timeout;
 use crate::container::protocol::{CHUNK, FRAME, Frame};
 use crate::network::Pasta;
 use crate::sys::supervise::pidfd_kill;
-use crate::sys::tty::{self, WindowSize};
-
-/// The container's ends of its standard streams.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    /// Writes to its standard input; `None` when there is none (any more).
-    pub(super) input: Option<OwnedFd>,
-    /// Reads its standard output.
-    pub(super) output: Option<OwnedFd>,
-    /// Reads its standard error.
-    pub(super) errors: Option<OwnedFd>,
-    /// Its terminal, instead of the others.
-    pub(super) pty: Option<OwnedFd>,
-    /// The other side of the terminal, held so that one process closing it and another opening
-    /// it again is no end of file.
-    pub(super) peer: Option<OwnedFd>,
-}
 
 /// What the loop works on.
 #[derive(Debug)]
@@ -59,7 +41,6 @@ pub(super) struct Relay<'a> {
     pub(super) sessions: Sessions,
     /// The network.
     pub(super) pasta: Option<Pasta>,
-    pub(super) pending: VecDeque<u8>,
     pub(super) restarts: (u32, Instant),
 }
 
@@ -142,7 +123,7 @@ impl Relay<'_> {
         if let Some(pasta) = &self.pasta {
             add(Token::Pasta, pasta.fd(), PollFlags::POLLIN);
         }
-        let writes = !self.pending.is_empty();
+        let writes = self.streams.writes();
         if let Some(pty) = &self.streams.pty {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, !held);
@@ -262,14 +243,12 @@ impl Relay<'_> {
                 self.front.clients[i].welcome = true;
             }
             Frame::Stdin(bytes) => {
-                if self.streams.input.is_some() || self.streams.pty.is_some() {
-                    self.pending.extend(bytes);
-                    self.write_input(PollFlags::POLLOUT);
-                }
+                self.streams.put(bytes);
+                self.write_input(PollFlags::POLLOUT);
                 // Flow control is per client, against a client that floods; the pending bytes of
                 // all of them are bounded by their windows.
                 let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                if self.pending.len() < CHUNK {
+                if self.streams.hungry() {
                     self.front.clients[i].push(&Frame::StdinAck(n));
                 } else {
                     self.front.clients[i].owe(n);
@@ -279,11 +258,7 @@ impl Relay<'_> {
                 self.front.input_ended = true;
                 self.write_input(PollFlags::POLLOUT);
             }
-            Frame::Resize { rows, columns } => {
-                if let Some(pty) = &self.streams.pty {
-                    let _ = tty::set_window_size(pty, WindowSize { rows, columns });
-                }
-            }
+            Frame::Resize { rows, columns } => self.streams.resize(rows, columns),
             Frame::Signal(n) => {
                 if let Some(init) = self.init {
                     let _ = pidfd_kill(init, n);
@@ -303,39 +278,17 @@ impl Relay<'_> {
                 self.front.clients[i].leave();
             }
             Frame::OutputClosed(stream) if self.front.clients[i].first => {
-                // As for a local program: its next write is a broken pipe.
-                match stream {
-                    1 => self.streams.output = None,
-                    _ => self.streams.errors = None,
-                }
+                self.streams.close(stream);
             }
             _ => {}
         }
     }
 
+    /// Writes what input the container takes, and tells who sent it when there is room for more.
     pub(super) fn write_input(&mut self, flags: PollFlags) {
-        let Some(fd) = self.streams.input.as_ref().or(self.streams.pty.as_ref()) else {
-            self.pending.clear();
-            return;
-        };
-        let mut broken = flags.contains(PollFlags::POLLERR) && self.streams.pty.is_none();
-        while !broken && !self.pending.is_empty() {
-            let (front, _) = self.pending.as_slices();
-            match write(fd, front) {
-                Ok(n) => drop(self.pending.drain(..n)),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                Err(_) => broken = true,
-            }
-        }
-        if broken {
-            self.pending.clear();
-        }
-        if self.pending.len() < CHUNK {
+        self.streams.write(flags, self.front.input_ended);
+        if self.streams.hungry() {
             self.front.clients.iter_mut().for_each(Client::settle);
-        }
-        if broken || (self.front.input_ended && self.pending.is_empty()) {
-            self.streams.input = None;
         }
     }
 
@@ -355,32 +308,17 @@ impl Relay<'_> {
 
     /// Reads one piece of an output; false when there is nothing to read.
     fn read_output(&mut self, stream: Stream) -> bool {
-        let slot = match (stream, self.streams.pty.is_some()) {
-            (Stream::Out, true) => &mut self.streams.pty,
-            (Stream::Out, false) => &mut self.streams.output,
-            (Stream::Err, _) => &mut self.streams.errors,
-        };
-        let Some(fd) = slot.as_ref() else {
-            return false;
-        };
         let mut buffer = [0; CHUNK];
-        match read(fd, &mut buffer) {
-            Ok(n) if n > 0 => {
-                let bytes = &buffer[..n];
-                self.front.log.add(stream, bytes);
-                self.front.backlog.add(stream, bytes);
-                for client in self.front.clients.iter_mut().filter(|c| c.welcome) {
-                    client.push(&output_frame(stream, bytes));
-                }
-                true
-            }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
-            // End of file. (A terminal has none: its other side is held open, see `Streams::peer`.)
-            _ => {
-                *slot = None;
-                false
-            }
+        let n = match self.streams.read(stream, &mut buffer) {
+            Piece::Bytes(n) => n,
+            other => return other == Piece::Again,
+        };
+        let bytes = &buffer[..n];
+        self.front.log.add(stream, bytes);
+        self.front.backlog.add(stream, bytes);
+        for client in self.front.clients.iter_mut().filter(|c| c.welcome) {
+            client.push(&output_frame(stream, bytes));
         }
+        true
     }
 }

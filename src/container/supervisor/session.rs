@@ -9,24 +9,21 @@
 //! When it dies its process is killed (parent-death signal); when the container ends, the kernel ends the
 //! process. When the client dies, the process goes on and what it writes goes nowhere.
 
-use std::collections::VecDeque;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signalfd::SignalFd;
-use nix::unistd::{pipe2, read, write};
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::clients::Client;
-use super::relay::Streams;
-use super::{Stream, exit_code, nonblocking, output_frame, prepare};
+use super::streams::{Piece, Streams};
+use super::{Stream, exit_code, output_frame, prepare};
 use crate::cgroup::Scope;
 use crate::container::env::Env;
 use crate::container::exec::{Session, WANTS_FDS};
@@ -40,7 +37,7 @@ use crate::runtime::{Accounts, Init, Join, join};
 use crate::store::files::read_json;
 use crate::sys::file::{duplicate_from, receive_message};
 use crate::sys::supervise::pidfd_kill;
-use crate::sys::tty::{self, WindowSize};
+use crate::sys::tty::WindowSize;
 use crate::trace;
 
 /// Name under which this program is started again as a session's supervisor.
@@ -106,7 +103,6 @@ pub fn role() -> Result<u8> {
                 signals,
                 pidfd: init.pidfd(),
                 streams,
-                pending: VecDeque::new(),
                 input_ended: false,
             };
             live.run();
@@ -185,7 +181,10 @@ fn start(
         .ok_or_else(|| failed("the container has no configuration"))?;
     let mapping = mapping(&spec, order.emulate_ids);
     let settle = |accounts: &Accounts| process(&spec, session, accounts, &mapping);
-    let (stdio, mut streams) = stdio(session)?;
+    let (stdio, mut streams) = match session.tty || session.detach {
+        true => Streams::none()?,
+        false => Streams::pipes(session.interactive)?,
+    };
     let size = session.size.unwrap_or((24, 80));
     let plan = Join {
         spec: &spec,
@@ -207,9 +206,7 @@ fn start(
     trace::mark("joined");
     if session.tty {
         let pty = init.recv_pty()?;
-        nonblocking(&pty)?;
-        streams.peer = tty::peer(&pty).ok();
-        streams.pty = Some(pty);
+        streams.set_terminal(pty)?;
     }
     if let Some(agent) = agent.filter(|_| order.emulate_ids) {
         let (listener, start) = init.recv_joined_listener()?;
@@ -260,37 +257,6 @@ pub(in crate::container) fn mapping(spec: &Spec, single: bool) -> Mapping {
         rung: if single { Rung::SingleId } else { Rung::Direct },
         reason: String::new(),
     }
-}
-
-/// The streams of the process, and our ends of them.
-fn stdio(session: &Session) -> Result<([OwnedFd; 3], Streams)> {
-    let mut ours = Streams::default();
-    let null = || -> Result<OwnedFd> {
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null");
-        Ok(file.context("opening /dev/null")?.into())
-    };
-    if session.tty || session.detach {
-        return Ok(([null()?, null()?, null()?], ours));
-    }
-    let pipe = || pipe2(OFlag::O_CLOEXEC).context("making the process's pipes");
-    let input = if session.interactive {
-        let (read, write) = pipe()?;
-        nonblocking(&write)?;
-        ours.input = Some(write);
-        read
-    } else {
-        null()?
-    };
-    let (out_read, out_write) = pipe()?;
-    let (err_read, err_write) = pipe()?;
-    nonblocking(&out_read)?;
-    nonblocking(&err_read)?;
-    ours.output = Some(out_read);
-    ours.errors = Some(err_read);
-    Ok(([input, out_write, err_write], ours))
 }
 
 /// What is executed: the container's process with what the session changes. Pure.
@@ -400,7 +366,6 @@ struct Live<'a> {
     signals: SignalFd,
     pidfd: BorrowedFd<'a>,
     streams: Streams,
-    pending: VecDeque<u8>,
     input_ended: bool,
 }
 
@@ -472,10 +437,10 @@ impl Live<'_> {
     /// What is ready of: process, signals, client, standard input, terminal, standard output and error.
     fn wait(&self) -> [PollFlags; 7] {
         let held = self.client.holds_back() && !self.client.gone();
-        let writes = if self.pending.is_empty() {
-            PollFlags::empty()
-        } else {
+        let writes = if self.streams.writes() {
             PollFlags::POLLOUT
+        } else {
+            PollFlags::empty()
         };
         let reads = if held {
             PollFlags::empty()
@@ -538,12 +503,10 @@ impl Live<'_> {
         while let Some(n) = self.client.receive(&mut buffer) {
             match Frame::decode(&buffer[..n]) {
                 Some(Frame::Stdin(bytes)) => {
-                    if self.streams.input.is_some() || self.streams.pty.is_some() {
-                        self.pending.extend(bytes);
-                        self.write_input(PollFlags::POLLOUT);
-                    }
+                    self.streams.put(bytes);
+                    self.write_input(PollFlags::POLLOUT);
                     let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    if self.pending.len() < CHUNK {
+                    if self.streams.hungry() {
                         self.client.push(&Frame::StdinAck(n));
                     } else {
                         self.client.owe(n);
@@ -553,70 +516,31 @@ impl Live<'_> {
                     self.input_ended = true;
                     self.write_input(PollFlags::POLLOUT);
                 }
-                Some(Frame::Resize { rows, columns }) => {
-                    if let Some(pty) = &self.streams.pty {
-                        let _ = tty::set_window_size(pty, WindowSize { rows, columns });
-                    }
-                }
+                Some(Frame::Resize { rows, columns }) => self.streams.resize(rows, columns),
                 Some(Frame::Signal(n)) => {
                     let _ = pidfd_kill(self.pidfd, n);
                 }
                 Some(Frame::Detach) => self.client.leave(),
-                Some(Frame::OutputClosed(1)) => self.streams.output = None,
-                Some(Frame::OutputClosed(_)) => self.streams.errors = None,
+                Some(Frame::OutputClosed(stream)) => self.streams.close(stream),
                 _ => {}
             }
         }
     }
 
     fn write_input(&mut self, flags: PollFlags) {
-        let Some(fd) = self.streams.input.as_ref().or(self.streams.pty.as_ref()) else {
-            self.pending.clear();
-            return;
-        };
-        let mut broken = flags.contains(PollFlags::POLLERR) && self.streams.pty.is_none();
-        while !broken && !self.pending.is_empty() {
-            let (front, _) = self.pending.as_slices();
-            match write(fd, front) {
-                Ok(n) => drop(self.pending.drain(..n)),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                Err(_) => broken = true,
-            }
-        }
-        if broken {
-            self.pending.clear();
-        }
-        if self.pending.len() < CHUNK {
+        self.streams.write(flags, self.input_ended);
+        if self.streams.hungry() {
             self.client.settle();
-        }
-        if broken || (self.input_ended && self.pending.is_empty()) {
-            self.streams.input = None;
         }
     }
 
     /// Reads one piece of an output; false when there is nothing to read.
     fn read_output(&mut self, stream: Stream) -> bool {
-        let slot = match (stream, self.streams.pty.is_some()) {
-            (Stream::Out, true) => &mut self.streams.pty,
-            (Stream::Out, false) => &mut self.streams.output,
-            (Stream::Err, _) => &mut self.streams.errors,
-        };
-        let Some(fd) = slot.as_ref() else {
-            return false;
-        };
         let mut buffer = [0; CHUNK];
-        match read(fd, &mut buffer) {
-            Ok(n) if n > 0 => {
-                self.client.push(&output_frame(stream, &buffer[..n]));
-                true
-            }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
-            _ => {
-                *slot = None;
-                false
-            }
+        match self.streams.read(stream, &mut buffer) {
+            Piece::Bytes(n) => self.client.push(&output_frame(stream, &buffer[..n])),
+            other => return other == Piece::Again,
         }
+        true
     }
 }
