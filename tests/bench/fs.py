@@ -22,6 +22,9 @@ SYSTEMS = {"ours": "rless", "overlay": "kernel overlayfs", "fo-c": "fuse-overlay
            "fo-rust": "fuse-overlayfs in Rust", "native": "ext4"}
 HOME, STORE = "/bench/user", "/inputs/user"
 PATIENCE = 900
+STATFS_CALLS = 4000
+# Requests that nobody waits for.
+ONE_WAY = {"FORGET", "BATCH_FORGET"}
 INSIDE = ("m=$1; shift; mount --rbind /proc $m/proc; mount --rbind /dev $m/dev; exec chroot $m env DEBIAN_FRONTEND=noninteractive "
           "PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c \"$@\"")
 
@@ -238,6 +241,25 @@ def base_counts(work, quick):
     return view.counts
 
 
+def round_trip(systems, tree):
+    """{system: microseconds that a program waits for the cheapest request}: statfs, which no kernel caches."""
+    found = {}
+    for system in [s for s in systems if s not in ("overlay", "native")]:
+        with View(system, fs_workloads.Workload("round-trip", "", None, tree=tree), True) as view:
+            took = []
+            for _ in range(5):
+                began = time.perf_counter()
+                view.child(statfs_many, view.mount, STATFS_CALLS)
+                took.append((time.perf_counter() - began) / STATFS_CALLS * 1e6)
+            found[system] = statistics.median(took)
+    return found
+
+
+def statfs_many(path, count):
+    for _ in range(count):
+        os.statvfs(path)
+
+
 def preread(work, systems, quick):
     """The machine's cache gets what a workload that is not a cold one reads of the lower trees and archives."""
     read = "find \"$@\" -xdev -type f -print0 2>/dev/null | xargs -0 cat >/dev/null"
@@ -377,12 +399,31 @@ def limits(rows):
     return lines
 
 
-def verdict(rows):
+def floors(rows, trip):
+    """What the short workloads would take if every request cost the cheapest round trip and the rest what ext4 takes."""
+    short = [entry.split()[0] for *_, names in limits(rows) for entry in names]
+    names = [n for n in rows if n in short and rows[n][0].get("ours", {}).get("requests")]
+    if "ours" not in trip or not names:
+        return
+    costs = ", ".join(f"{SYSTEMS[s]} {us:.1f}" for s, us in trip.items())
+    print(f"\nthe cheapest round trip (statfs), microseconds: {costs}\n\n"
+          "| short | round trips | floor of them, ms | with ext4's time | ours | the floor/overlay |\n|-|-:|-:|-:|-:|-:|")
+    for name in names:
+        med = ratios(rows[name][0])[0]
+        trips = sum(n for kind, n in rows[name][0]["ours"]["requests"].items() if kind not in ONE_WAY)
+        floor = trips * trip["ours"] / 1000
+        whole = floor + med["native"] if "native" in med else None
+        ratio = whole / med["overlay"] if whole and "overlay" in med else None
+        print(f"| {name} | {trips:,} | {ms(floor)} | {ms(whole)} | {ms(med['ours'])} | {cell(ratio, '{:.2f}')} |")
+
+
+def verdict(rows, trip):
     found = limits(rows)
     if found:
         print("\n| line | worst | limit | |\n|-|-:|-:|-|")
     for text, worst, limit, short in found:
         print(f"| {text} | {worst} | {limit} | {'SHORT: ' + ', '.join(short) if short else 'holds'} |")
+    floors(rows, trip)
     for name, (_, errors) in rows.items():
         for system, why in errors.items():
             print(f"\n{name}, {SYSTEMS.get(system, system)}: {why}")
@@ -463,6 +504,7 @@ def main():
             os.sched_setaffinity(0, {0})  # the servers inherit it
         rows = result[mode] = {}
         say(f"{mode}: {len(a.works)} workloads, {a.runs} runs each")
+        trip = round_trip(a.systems, trees[0])
         for number, work in enumerate(a.works, 1):
             began = time.monotonic()
             rows[work.name] = bench(work, a.systems, a.runs, a.quick, state)
@@ -474,7 +516,7 @@ def main():
         table(rows, a.systems, "ms", f"{mode}, medians of {a.runs}{', quick' if a.quick else ''}")
         table(rows, a.systems, "cpu", f"{mode}, processor time of workload and server (not of the kernel's own threads)")
         cost_table(rows)
-        verdict(rows)
+        verdict(rows, trip)
     if state["cold"] is not None:
         print("\ncold: a fresh mount" + (", the machine's caches dropped" if state["cold"] else "; the machine's caches could NOT be dropped"))
     return 0 if any(row for rows in result.values() for row, _ in rows.values()) else 1
