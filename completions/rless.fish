@@ -195,13 +195,24 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l cap-drop -d 'Drop a 
 complete -c rless -n "__fish_rless_using_subcommand run" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l sysctl -d 'Set a namespaced kernel parameter' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
@@ -308,13 +319,24 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l cap-drop -d 'Drop
 complete -c rless -n "__fish_rless_using_subcommand create" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l sysctl -d 'Set a namespaced kernel parameter' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand create" -s t -l tty -d 'Give the container a terminal'
@@ -355,13 +377,24 @@ complete -c rless -n "__fish_rless_using_subcommand wait" -s i -l interval -d 'H
 complete -c rless -n "__fish_rless_using_subcommand wait" -l ignore -d 'No such container is no error: its code is -1'
 complete -c rless -n "__fish_rless_using_subcommand wait" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand wait" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand update" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand update" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -s h -l help -d 'Print help'
@@ -462,13 +495,24 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sysctl -d 'Set a namespaced kernel parameter' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Give the container a terminal'
@@ -644,13 +688,24 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=PATHS|ALL, apparmor=PROFILE, label=…' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ulimit -d 'Resource limit: NAME=SOFT[:HARD]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sysctl -d 'Set a namespaced kernel parameter' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
@@ -698,13 +753,24 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s a -l all -d 'All to which it applies'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from unpause" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s m -l memory -d 'Memory limit' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s m -l memory -d 'Memory limit; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-swap -d 'Memory and swap together; -1 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-reservation -d 'Memory kept from being reclaimed' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpus -d 'CPUs\' worth of time' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-high -d 'Memory beyond which the container is slowed and reclaimed from, not killed; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpus -d 'CPUs\' worth of time; 0 unlimited' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s c -l cpu-shares -d 'Share of CPU time against others, 1024 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-quota -d 'Microseconds of CPU time in a period; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-period -d 'Period of --cpu-quota, microseconds, 100000 by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpuset-cpus -d 'CPUs to run on, as 0-3,5' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cpuset-mems -d 'Memory nodes to take memory from, as 0-1' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l pids-limit -d 'Most processes and threads; -1 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l device-read-bps -d 'Most bytes a second read from a disk, as /dev/sda:1mb; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l device-write-bps -d 'Most bytes a second written to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l device-read-iops -d 'Most reads a second from a disk, as /dev/sda:100; 0 unlimited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l device-write-iops -d 'Most writes a second to a disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight-device -d 'The same on one disk' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited' -r

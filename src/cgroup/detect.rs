@@ -297,7 +297,7 @@ impl Availability {
         if needed.is_empty() {
             return Ok(());
         }
-        let flags = flags_of(&needed);
+        let flags = flags_of(&needed, limits);
         match &self.rung {
             Rung::None { why, hint } => Err(failed(format!(
                 "limiting the container ({flags}): there is no cgroup for it: {why}"
@@ -314,7 +314,7 @@ impl Availability {
                 }
                 let fault = failed(format!(
                     "limiting the container ({}): the cgroup controller{} {} not delegated to this user",
-                    flags_of(&missing),
+                    flags_of(&missing, limits),
                     if missing.len() == 1 { "" } else { "s" },
                     match missing.as_slice() {
                         [one] => format!("`{one}` is"),
@@ -377,17 +377,22 @@ const DROP_IN: &str = "an administrator delegates them with a drop-in, effective
     systemctl daemon-reload";
 
 /// The flags of `run` that need a controller, for messages.
-fn flags_of(controllers: &[&str]) -> String {
-    let flags: Vec<&str> = controllers
-        .iter()
-        .map(|c| match *c {
-            "cpuset" => "--cpuset-cpus",
-            "cpu" => "--cpus, --cpu-shares",
-            "memory" => "--memory",
-            "pids" => "--pids-limit",
-            other => other,
-        })
-        .collect();
+fn flags_of(controllers: &[&str], limits: &Limits) -> String {
+    let mut flags: Vec<&str> = Vec::new();
+    for controller in controllers {
+        match *controller {
+            "cpuset" => flags.push("--cpuset-cpus"),
+            "cpu" => flags.push("--cpus, --cpu-shares"),
+            "io" => {
+                flags.extend(limits.io.throttles().then_some("--device-read-bps …"));
+                flags.extend(limits.io.weighs().then_some("--blkio-weight"));
+            }
+            "memory" => flags.push("--memory"),
+            "pids" => flags.push("--pids-limit"),
+            _ => {}
+        }
+    }
+    flags.extend((!limits.conf.is_empty()).then_some("--cgroup-conf"));
     flags.join(", ")
 }
 
@@ -474,6 +479,23 @@ mod tests {
         let text = report(&none.check(&limits).expect_err("none"));
         assert!(
             text.contains("reason") && text.contains("hint: fix it so"),
+            "{text}"
+        );
+        let mut slow = Limits::default();
+        slow.io.weight = Some(100);
+        let text = report(
+            &available(
+                Rung::Systemd {
+                    private: None,
+                    bus: None,
+                },
+                &["cpu", "memory", "pids"],
+            )
+            .check(&slow)
+            .expect_err("no io"),
+        );
+        assert!(
+            text.contains("`io` is not delegated") && text.contains("--blkio-weight"),
             "{text}"
         );
         let unlimited = Limits {

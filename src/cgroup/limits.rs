@@ -1,10 +1,12 @@
 //! Resource limits: from the runtime-spec to what the files of cgroup v2 take. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use super::io::Io;
 use crate::error::{Result, usage};
 
 /// A byte or process limit.
@@ -27,6 +29,7 @@ impl fmt::Display for Bound {
 
 /// Limits of one container in cgroup v2's terms; `None` is "not asked for".
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// `memory.max`, bytes.
     pub memory: Option<Bound>,
@@ -34,6 +37,8 @@ pub struct Limits {
     pub swap: Option<Bound>,
     /// `memory.low`, bytes.
     pub memory_low: Option<u64>,
+    /// `memory.high`, bytes: reclaimed from and slowed beyond it, not killed.
+    pub memory_high: Option<Bound>,
     /// `cpu.max`: microseconds of CPU per period of microseconds.
     pub cpu: Option<(Bound, u64)>,
     /// `cpu.weight`, 1 to 10000.
@@ -44,6 +49,10 @@ pub struct Limits {
     pub mems: Option<String>,
     /// `pids.max`.
     pub pids: Option<Bound>,
+    /// `io.max` and weights.
+    pub io: Io,
+    /// Files of the container's cgroup and what to write there, as given.
+    pub conf: BTreeMap<String, String>,
 }
 
 /// Default period of `cpu.max`, microseconds.
@@ -59,12 +68,12 @@ impl Limits {
         refuse_unknown(resources)?;
         let mut limits = Limits::default();
         if let Some(memory) = resources.memory() {
-            limits.memory = memory.limit().filter(|n| *n != 0).map(bound);
+            limits.memory = memory.limit().map(|n| match n {
+                0 => Bound::Max,
+                n => bound(n),
+            });
             limits.swap = swap(memory.limit(), memory.swap())?;
-            limits.memory_low = memory
-                .reservation()
-                .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n != 0);
+            limits.memory_low = memory.reservation().and_then(|n| u64::try_from(n).ok());
         }
         if let Some(cpu) = resources.cpu() {
             let period = cpu.period().filter(|p| *p != 0).unwrap_or(CPU_PERIOD);
@@ -74,8 +83,9 @@ impl Limits {
                 ))
                 .into());
             }
+            let own_period = cpu.period().is_some_and(|p| p != 0);
             limits.cpu = match cpu.quota() {
-                None | Some(0) => None,
+                None | Some(0) => own_period.then_some((Bound::Max, period)),
                 Some(quota) => match bound(quota) {
                     Bound::At(quota) if quota < 1_000 => {
                         return Err(usage(format!(
@@ -95,6 +105,23 @@ impl Limits {
             // The spec's zero is "no limit" in practice: docker and podman both write it for that.
             limits.pids = Some(if limit == 0 { Bound::Max } else { bound(limit) });
         }
+        if let Some(block) = resources.block_io() {
+            limits.io = Io::from_spec(block)?;
+        }
+        for (file, value) in resources.unified().iter().flatten() {
+            controller_of(file)?;
+            limits.conf.insert(file.clone(), value.clone());
+        }
+        // One of its own here: read back, and with a value for none.
+        if let Some(text) = limits.conf.remove("memory.high") {
+            let high = text.trim().parse().map(Bound::At);
+            match high {
+                Ok(high) => limits.memory_high = Some(high),
+                Err(_) if text.trim() == "max" => limits.memory_high = Some(Bound::Max),
+                // As 64M: the kernel reads it.
+                Err(_) => drop(limits.conf.insert("memory.high".to_owned(), text)),
+            }
+        }
         Ok(limits)
     }
 
@@ -113,26 +140,43 @@ impl Limits {
     /// Controllers these limits need, in the kernel's order; a limit of "none" needs no controller.
     #[must_use]
     pub fn controllers(&self) -> Vec<&'static str> {
-        let memory = matches!(self.memory, Some(Bound::At(_)))
-            || matches!(self.swap, Some(Bound::At(_)))
-            || self.memory_low.is_some();
+        let at = |bound: Option<Bound>| matches!(bound, Some(Bound::At(_)));
+        let memory = at(self.memory)
+            || at(self.swap)
+            || at(self.memory_high)
+            || self.memory_low.is_some_and(|n| n != 0);
         let cpu = matches!(self.cpu, Some((Bound::At(_), _))) || self.cpu_weight.is_some();
+        let conf = |name: &str| {
+            self.conf
+                .keys()
+                .any(|key| controller_of(key).ok() == Some(name))
+        };
         [
             ("cpuset", self.cpus.is_some() || self.mems.is_some()),
             ("cpu", cpu),
+            ("io", self.io.throttles() || self.io.weighs()),
             ("memory", memory),
-            ("pids", matches!(self.pids, Some(Bound::At(_)))),
+            ("pids", at(self.pids)),
+            ("hugetlb", false),
+            ("rdma", false),
+            ("misc", false),
         ]
         .into_iter()
-        .filter_map(|(name, needed)| needed.then_some(name))
+        .filter_map(|(name, needed)| (needed || conf(name)).then_some(name))
         .collect()
     }
 
-    /// File names and values, in the order to write them.
+    /// What to write, in this order; weights of block I/O are apart ([`Io::weights`]).
     #[must_use]
-    pub fn files(&self) -> Vec<(&'static str, String)> {
-        let mut files = Vec::new();
-        let mut push = |name, value: Option<String>| files.extend(value.map(|v| (name, v)));
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let mut all = Vec::new();
+        let mut push = |file: &str, value: Option<String>| {
+            all.extend(value.map(|value| Setting {
+                file: file.to_owned(),
+                value,
+                verbatim: false,
+            }));
+        };
         push("cpuset.cpus", self.cpus.clone());
         push("cpuset.mems", self.mems.clone());
         push(
@@ -140,12 +184,62 @@ impl Limits {
             self.cpu.map(|(quota, period)| format!("{quota} {period}")),
         );
         push("cpu.weight", self.cpu_weight.map(|w| w.to_string()));
+        for line in self.io.max_lines() {
+            push("io.max", Some(line));
+        }
         push("memory.low", self.memory_low.map(|n| n.to_string()));
+        push("memory.high", self.memory_high.map(|b| b.to_string()));
         push("memory.swap.max", self.swap.map(|b| b.to_string()));
         push("memory.max", self.memory.map(|b| b.to_string()));
         push("pids.max", self.pids.map(|b| b.to_string()));
-        files
+        all.extend(self.conf.iter().map(|(file, value)| Setting {
+            file: file.clone(),
+            value: value.clone(),
+            verbatim: true,
+        }));
+        all
     }
+}
+
+/// One write to a file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) file: String,
+    pub(crate) value: String,
+    /// Given by the user in the kernel's words: not compared with what the file shows then.
+    pub(crate) verbatim: bool,
+}
+
+impl Setting {
+    /// Whether it binds the server of the container's files as well: on the scope, and again on the leaf.
+    pub(crate) fn is_for_both(&self) -> bool {
+        self.file.starts_with("cpu.") || self.file.starts_with("io.")
+    }
+
+    /// Whether it asks for nothing to be held back: where the file is not there, so it is.
+    pub(crate) fn is_none(&self) -> bool {
+        let io = self.file == "io.max";
+        match self.value.as_str() {
+            "max" => true,
+            "0" => self.file == "memory.low",
+            value if io => value.split(' ').skip(1).all(|word| word.ends_with("=max")),
+            value => self.file == "cpu.max" && value.starts_with("max "),
+        }
+    }
+}
+
+/// The controller whose file this is.
+fn controller_of(file: &str) -> Result<&'static str> {
+    let known = [
+        "cpuset", "cpu", "io", "memory", "pids", "hugetlb", "rdma", "misc",
+    ];
+    let name = file.split_once('.').map(|(name, _)| name);
+    let found = known.into_iter().find(|k| Some(*k) == name);
+    found.filter(|_| !file.contains('/')).ok_or_else(|| {
+        usage(format!("{file:?} is no limit of a control group"))
+            .hint("--cgroup-conf takes a file of cgroup v2 and its value, as in memory.high=1073741824")
+            .into()
+    })
 }
 
 /// A limit is applied or refused: those that nothing here applies are refused. Devices are not
@@ -154,7 +248,6 @@ impl Limits {
 fn refuse_unknown(resources: &LinuxResources) -> Result<()> {
     let cpu = resources.cpu().as_ref();
     let unknown = [
-        ("blockIO", resources.block_io().is_some()),
         (
             "hugepageLimits",
             resources
@@ -166,10 +259,6 @@ fn refuse_unknown(resources: &LinuxResources) -> Result<()> {
         (
             "rdma",
             resources.rdma().as_ref().is_some_and(|r| !r.is_empty()),
-        ),
-        (
-            "unified",
-            resources.unified().as_ref().is_some_and(|u| !u.is_empty()),
         ),
         (
             "cpu.realtimeRuntime",
@@ -200,8 +289,8 @@ fn bound(n: i64) -> Bound {
 }
 
 /// `memory.swap.max` from docker's pair of values.
-fn swap(memory: Option<i64>, swap: Option<i64>) -> Result<Option<Bound>> {
-    let memory = memory.filter(|n| *n > 0);
+fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<Bound>> {
+    let memory = limit.filter(|n| *n > 0);
     match (memory, swap.filter(|n| *n != 0)) {
         (_, Some(n)) if n < 0 => Ok(Some(Bound::Max)),
         (Some(memory), Some(both)) if both < memory => Err(usage(format!(
@@ -214,7 +303,7 @@ fn swap(memory: Option<i64>, swap: Option<i64>) -> Result<Option<Bound>> {
         (None, Some(_)) => Err(usage("a limit on swap needs a limit on memory")
             .hint("add --memory: --memory-swap counts memory and swap together")
             .into()),
-        (None, None) => Ok(None),
+        (None, None) => Ok(limit.map(|_| Bound::Max)),
     }
 }
 
@@ -287,13 +376,12 @@ mod tests {
             .build()
             .expect("resources");
         let limits = Limits::from_resources(&resources).expect("limits");
-        assert_eq!(
-            limits.files(),
-            [
-                ("cpu.max", "50000 100000".to_owned()),
-                ("pids.max", "20".to_owned())
-            ]
-        );
+        let settings = limits.settings();
+        let files: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|s| (s.file.as_str(), s.value.as_str()))
+            .collect();
+        assert_eq!(files, [("cpu.max", "50000 100000"), ("pids.max", "20")]);
         assert_eq!(limits.controllers(), ["cpu", "pids"]);
     }
 
@@ -312,17 +400,49 @@ mod tests {
         assert!(!limits.binds());
     }
 
-    #[test]
-    fn limits_that_nothing_applies_are_refused() {
-        let unified = [("memory.high".to_owned(), "1".to_owned())]
+    fn unified(file: &str, value: &str) -> Result<Limits> {
+        let unified = [(file.to_owned(), value.to_owned())];
+        let unified = unified
             .into_iter()
             .collect::<std::collections::HashMap<_, _>>();
-        let resources = LinuxResourcesBuilder::default()
-            .unified(unified)
-            .build()
-            .expect("resources");
-        let error = Limits::from_resources(&resources).expect_err("unified");
-        assert!(error.to_string().contains("`unified`"), "{error}");
+        let builder = LinuxResourcesBuilder::default().unified(unified);
+        Limits::from_resources(&builder.build().expect("resources"))
+    }
+
+    #[test]
+    fn files_of_the_kernel_are_taken_as_they_are() {
+        let limits = unified("misc.max", "res_a 1").expect("misc");
+        assert_eq!(limits.controllers(), ["misc"]);
+        assert!(limits.settings()[0].verbatim);
+        let high = unified("memory.high", "4096").expect("high");
+        assert_eq!(high.memory_high, Some(Bound::At(4096)));
+        assert!(high.conf.is_empty());
+        let high = unified("memory.high", "64M").expect("high");
+        assert_eq!(high.conf["memory.high"], "64M");
+        assert_eq!(high.controllers(), ["memory"]);
+    }
+
+    #[test]
+    fn no_limit_is_written_too_and_may_have_no_file() {
+        let limits = memory(Some(0), None).expect("limits");
+        assert_eq!(
+            (limits.memory, limits.swap),
+            (Some(Bound::Max), Some(Bound::Max))
+        );
+        assert!(!limits.binds() && limits.settings().iter().all(Setting::is_none));
+    }
+
+    #[test]
+    fn limits_that_nothing_applies_are_refused() {
+        for file in [
+            "cgroup.procs",
+            "memory.high/../x",
+            "devices.allow",
+            "memory",
+        ] {
+            let error = unified(file, "1").expect_err(file);
+            assert!(error.to_string().contains(file), "{error}");
+        }
         let cpu = LinuxCpuBuilder::default().idle(1i64).build().expect("cpu");
         let resources = LinuxResourcesBuilder::default()
             .cpu(cpu)

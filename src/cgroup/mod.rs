@@ -27,6 +27,7 @@
 
 mod dbus;
 pub mod detect;
+pub mod io;
 pub mod limits;
 pub mod scope;
 mod systemd;

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::detect::{self, Availability, Rung};
-use super::limits::{Bound, Limits};
+use super::io::{self, Weight};
+use super::limits::{Bound, Limits, Setting};
 use super::systemd::{self, Unit};
 use crate::error::{Result, ResultExt as _, failed};
 
@@ -186,28 +187,54 @@ impl Scope {
         put(&self.container().join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Sets limits and checks that the kernel has them: CPU on the scope and again on the
-    /// container's leaf, everything else on the leaf. For a running container too (`update`).
+    /// Sets limits and checks that the kernel has them: CPU and I/O on the scope and again on the
+    /// container's leaf, everything else on the leaf. For a running container too (`update`): what was set before
+    /// an error is taken back.
     ///
     /// # Errors
     /// A fault naming the file when it is missing, refuses the value or shows another afterwards.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
-        let leaf = self.container();
-        for (file, value) in limits.files() {
-            if file.starts_with("cpu.") {
-                // systemd has set it at the start; written again it is the same value.
-                if let Err(e) = set(&self.path, file, &value) {
-                    log::debug!("{e:#}");
+        let mut done = Vec::new();
+        let result = self.apply_all(limits, &mut done);
+        if result.is_err() {
+            for (path, before) in done.iter().rev() {
+                if let Err(e) = std::fs::write(path, before) {
+                    log::debug!("writing `{before}` back to {}: {e}", path.display());
                 }
             }
-            set(&leaf, file, &value)?;
         }
-        if let Some(Bound::At(limit)) = limits.memory {
-            set(
-                &self.supervisor(),
-                "memory.high",
-                &limit.saturating_add(SERVER_MEMORY).to_string(),
-            )?;
+        result
+    }
+
+    /// Does it; `done` becomes the files written and how to have their old values back.
+    fn apply_all(&self, limits: &Limits, done: &mut Vec<(PathBuf, String)>) -> Result<()> {
+        let leaf = self.container();
+        for setting in limits.settings() {
+            if setting.is_for_both() {
+                match set(&self.path, &setting, done) {
+                    // systemd has set it at the start; written again it is the same value.
+                    Err(e) if setting.file.starts_with("cpu.") => log::debug!("{e:#}"),
+                    other => other?,
+                }
+            }
+            set(&leaf, &setting, done)?;
+        }
+        for weight in limits.io.weights() {
+            for cgroup in [&self.path, &leaf] {
+                set_weight(cgroup, &weight, done)?;
+            }
+        }
+        if let Some(limit) = limits.memory {
+            let high = match limit {
+                Bound::At(limit) => Bound::At(limit.saturating_add(SERVER_MEMORY)),
+                Bound::Max => Bound::Max,
+            };
+            let setting = Setting {
+                file: "memory.high".to_owned(),
+                value: high.to_string(),
+                verbatim: false,
+            };
+            set(&self.supervisor(), &setting, done)?;
         }
         Ok(())
     }
@@ -299,7 +326,7 @@ impl Scope {
             ..Stats::default()
         };
         for leaf in [&leaf, &self.supervisor()] {
-            let (read_bytes, write_bytes) = io(&read(&leaf.join("io.stat")));
+            let (read_bytes, write_bytes) = traffic(&read(&leaf.join("io.stat")));
             stats.read_bytes += read_bytes;
             stats.write_bytes += write_bytes;
         }
@@ -401,20 +428,33 @@ fn enable(cgroup: &Path, controllers: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Sets a limit and reads it back.
-fn set(cgroup: &Path, file: &str, value: &str) -> Result<()> {
+/// Sets a limit and reads it back; `done` gets how to undo it.
+fn set(cgroup: &Path, setting: &Setting, done: &mut Vec<(PathBuf, String)>) -> Result<()> {
+    let Setting { file, value, .. } = setting;
     let path = cgroup.join(file);
+    let before = read(&path);
     match std::fs::write(&path, value) {
         Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound && setting.is_none() => return Ok(()),
         // Without swap accounting in the kernel there is no swap to limit.
         Err(e) if e.kind() == ErrorKind::NotFound && file == "memory.swap.max" => return Ok(()),
         Err(e) => {
-            return Err(e)
-                .fault(|| failed(format!("setting {file} of the container to `{value}`")));
+            let what = || failed(format!("setting {file} of the container to `{value}`"));
+            let hint = hint(file, value, &e);
+            return Err(e).fault(|| match hint {
+                Some(hint) => what().hint(hint),
+                None => what(),
+            });
         }
     }
     let shown = read(&path);
-    if agrees(file, value, shown.trim()) {
+    let back = if file == "io.max" {
+        io::undo(value, &before)
+    } else {
+        before.trim().to_owned()
+    };
+    done.push((path, back));
+    if setting.verbatim || agrees(file, value, shown.trim()) {
         return Ok(());
     }
     Err(failed(format!(
@@ -422,6 +462,54 @@ fn set(cgroup: &Path, file: &str, value: &str) -> Result<()> {
         shown.trim()
     ))
     .into())
+}
+
+/// What a kernel means that refuses a limit on a disk.
+fn hint(file: &str, value: &str, error: &std::io::Error) -> Option<String> {
+    let number = value
+        .split(' ')
+        .next()
+        .filter(|_| file.starts_with("io."))?;
+    (error.raw_os_error() == Some(libc::ENODEV))
+        .then(|| format!("{number} is not a whole disk: see lsblk -o NAME,MAJ:MIN,TYPE"))
+}
+
+/// Sets a weight of block I/O in each of the files that are there, one of them at least.
+fn set_weight(cgroup: &Path, weight: &Weight, done: &mut Vec<(PathBuf, String)>) -> Result<()> {
+    let mut last = None;
+    let mut kept = false;
+    for (file, value) in [("io.bfq.weight", &weight.bfq), ("io.weight", &weight.cost)] {
+        let path = cgroup.join(file);
+        let before = read(&path);
+        match std::fs::write(&path, value) {
+            Ok(()) if io::shows(value, &read(&path)) => {
+                kept = true;
+                done.push((path, io::undo(value, &before)));
+            }
+            Ok(()) => last = Some(format!("{file} shows another: {}", read(&path).trim())),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // A disk may be set up for one of the two alone.
+            Err(e) => last = Some(format!("{file}: {e}")),
+        }
+    }
+    let asked = &weight.bfq;
+    match (kept, last) {
+        (true, None) => Ok(()),
+        (true, Some(what)) => {
+            log::debug!("I/O weight `{asked}`: {what}");
+            Ok(())
+        }
+        (false, Some(what)) => {
+            Err(failed(format!("setting the container's I/O weight to `{asked}`: {what}")).into())
+        }
+        (false, None) => Err(failed(format!(
+            "setting the container's I/O weight to `{asked}`: this kernel shares no disk by weight now"
+        ))
+        .hint(
+            "an administrator sets a disk up for it: modprobe bfq && echo bfq > /sys/block/DISK/queue/scheduler",
+        )
+        .into()),
+    }
 }
 
 /// Whether the kernel shows what was written; it rounds bytes down to pages.
@@ -437,6 +525,7 @@ fn agrees(file: &str, written: &str, shown: &str) -> bool {
             "cpuset.cpus" | "cpuset.mems" => {
                 list(written).is_some() && list(written) == list(shown)
             }
+            "io.max" => io::shows(written, shown),
             _ => false,
         },
     }
@@ -471,7 +560,7 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Bytes read and written over every device of an `io.stat`.
-fn io(text: &str) -> (u64, u64) {
+fn traffic(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
         text.split_whitespace()
             .filter_map(|word| {

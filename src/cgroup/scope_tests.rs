@@ -243,7 +243,7 @@ fn what_the_kernel_rounds_still_agrees() {
 #[test]
 fn statistics_add_up_over_devices() {
     let text = "8:0 rbytes=10 wbytes=1 rios=1 wios=1 dbytes=9 dios=0\n8:16 rbytes=5 wbytes=2\n";
-    assert_eq!(io(text), (15, 3));
+    assert_eq!(traffic(text), (15, 3));
     assert_eq!(keyed("low 0\noom 2\noom_kill 3\n", "oom_kill"), Some(3));
     assert_eq!(keyed("oom_kill x\n", "oom_kill"), None);
 }

@@ -51,7 +51,7 @@ enum Command {
     Stop(stop::Args),
     Top(top::Args),
     Unpause(lifecycle::Unpause),
-    Update(super::update::Args),
+    Update(Box<super::update::Args>),
     Wait(lifecycle::Wait),
 }
 

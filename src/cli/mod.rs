@@ -99,7 +99,7 @@ enum Command {
     Rename(lifecycle::Rename),
     Restart(lifecycle::Restart),
     Wait(lifecycle::Wait),
-    Update(update::Args),
+    Update(Box<update::Args>),
     Container(container::Args),
     Volume(volume::Args),
     Commit(commit::Args),

@@ -4,17 +4,19 @@
 //! after a blank or `=`, a flag without a value is true and takes `=false`, and everything after the
 //! image belongs to the container's command.
 
+mod bounds;
 mod values;
 
 use std::path::PathBuf;
 
 use clap::ArgAction;
 
+pub(super) use self::bounds::Bounds;
 use super::{format, progress, pull, warn};
 use crate::container::env::{self, Setting};
 use crate::container::linger;
 use crate::container::mounts;
-use crate::container::request::{Limits, Memory, Request, Security, Ulimit};
+use crate::container::request::{Request, Security, Ulimit};
 use crate::container::run::{Outcome, run as run_container};
 use crate::error::{Result, usage};
 use crate::network::files::{AddHost, DnsOptions};
@@ -236,31 +238,6 @@ struct Rights {
     sysctl: Vec<String>,
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Bounds {
-    /// Memory limit
-    #[arg(short, long, value_name = "SIZE")]
-    memory: Option<String>,
-    /// Memory and swap together; -1 unlimited
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    memory_swap: Option<String>,
-    /// Memory kept from being reclaimed
-    #[arg(long, value_name = "SIZE")]
-    memory_reservation: Option<String>,
-    /// CPUs' worth of time
-    #[arg(long, value_name = "NUMBER")]
-    cpus: Option<String>,
-    /// Share of CPU time against others, 1024 by default
-    #[arg(short, long, value_name = "SHARES")]
-    cpu_shares: Option<u64>,
-    /// CPUs to run on, as 0-3,5
-    #[arg(long, value_name = "CPUS")]
-    cpuset_cpus: Option<String>,
-    /// Most processes and threads; -1 unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
-}
-
 pub(crate) fn run(args: Args) -> Result<u8> {
     let request = request(args.shared, args.detach)?;
     let store = Store::open()?;
@@ -442,24 +419,4 @@ fn security(rights: &Rights) -> Result<Security> {
 fn ulimits(list: &[String]) -> Result<Vec<Ulimit>> {
     let wanted = list.iter().filter(|text| *text != "host");
     wanted.map(|text| values::ulimit(text)).collect()
-}
-
-impl Bounds {
-    /// The limits that were asked for.
-    pub(super) fn limits(&self) -> Result<Limits> {
-        let size = |text: &Option<String>| text.as_deref().map(values::signed_size).transpose();
-        let memory = Memory {
-            limit: size(&self.memory)?,
-            swap: size(&self.memory_swap)?,
-            reservation: size(&self.memory_reservation)?,
-        };
-        values::check_memory(&memory)?;
-        Ok(Limits {
-            memory,
-            cpus: self.cpus.as_deref().map(values::cpus).transpose()?,
-            cpu_shares: self.cpu_shares.filter(|n| *n > 0),
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            pids: self.pids_limit,
-        })
-    }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let change = Change {
-        limits: args.bounds.limits()?,
+        limits: args.bounds.changes()?,
         restart: args.restart.as_deref().map(str::parse).transpose()?,
     };
     let store = Store::open()?;

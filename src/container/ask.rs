@@ -63,7 +63,7 @@ pub enum Question {
     /// Change its limits or its restart policy.
     Update {
         /// What to change.
-        change: Change,
+        change: Box<Change>,
     },
 }
 

@@ -379,14 +379,28 @@ impl Known<'_> {
             "CpusetMems": text(&resources, "/cpu/mems"),
             "PidsLimit": number(&resources, "/pids/limit"),
             "BlkioWeight": number(&resources, "/blockIO/weight"),
-            "BlkioDeviceReadBps": at(&resources, "/blockIO/throttleReadBpsDevice"),
-            "BlkioDeviceWriteBps": at(&resources, "/blockIO/throttleWriteBpsDevice"),
-            "BlkioDeviceReadIOps": at(&resources, "/blockIO/throttleReadIOPSDevice"),
-            "BlkioDeviceWriteIOps": at(&resources, "/blockIO/throttleWriteIOPSDevice"),
+            "BlkioWeightDevice": self.disks("weight_device", "Weight"),
+            "BlkioDeviceReadBps": self.disks("read_bps", "Rate"),
+            "BlkioDeviceWriteBps": self.disks("write_bps", "Rate"),
+            "BlkioDeviceReadIOps": self.disks("read_iops", "Rate"),
+            "BlkioDeviceWriteIOps": self.disks("write_iops", "Rate"),
             "CgroupConf": at(&resources, "/unified"),
             "CgroupParent": "",
             "Devices": at(&self.spec, "/linux/devices").as_array().cloned().unwrap_or_default(),
         })
+    }
+
+    /// One kind of bound of block I/O, by the names that were given; null without one.
+    fn disks(&self, kind: &str, value: &str) -> Json {
+        let asked = at(&self.asked, &format!("/limits/blkio/{kind}"));
+        let list = asked.as_object().into_iter().flatten();
+        let list: Vec<Json> = list
+            .map(|(path, n)| json!({"Path": path, value: n}))
+            .collect();
+        if list.is_empty() {
+            return Json::Null;
+        }
+        list.into()
     }
 
     fn asked_for(&self, switch: &str) -> bool {

@@ -19,6 +19,7 @@ pub mod image;
 pub mod info;
 pub mod inspect;
 pub mod journal;
+pub mod limits;
 pub mod linger;
 pub mod list;
 pub mod logs;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 
+use super::limits;
 use super::make::{self, Stored};
 use super::record::{Containers, Place, Record, State, careful_json};
 use super::request::{Request, Seccomp};
@@ -111,7 +112,7 @@ pub fn prepare(
         &files,
         &cgroups,
     )?;
-    let limits = limits(&spec, &cgroups)?;
+    let limits = kept(&spec, &cgroups)?;
     let args = spec.process().as_ref().and_then(|p| p.args().clone());
     record.command = args.unwrap_or_default();
     record.ports = network.ports.iter().map(make::port).collect();
@@ -354,15 +355,13 @@ fn build_spec(
             vec![LinuxNamespaceType::Network]
         },
         cgroup: None,
+        resources: limits::resources(&request.limits)?,
         devices: Vec::new(),
     })
 }
 
 /// The limits of the container's control group, refused here if they cannot be kept.
-fn limits(
-    spec: &oci_spec::runtime::Spec,
-    cgroups: &cgroup::Availability,
-) -> Result<cgroup::Limits> {
+fn kept(spec: &oci_spec::runtime::Spec, cgroups: &cgroup::Availability) -> Result<cgroup::Limits> {
     let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
     let limits = cgroup::Limits::from_resources(&resources.unwrap_or_default())?;
     cgroups.check(&limits)?;

@@ -160,12 +160,32 @@ pub struct Ulimit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// `-m`, bytes.
+    /// `-m`, bytes; 0 unlimited.
     pub limit: Option<i64>,
     /// `--memory-swap`, bytes of memory and swap together; -1 unlimited.
     pub swap: Option<i64>,
     /// `--memory-reservation`, bytes.
     pub reservation: Option<i64>,
+    /// `--memory-high`, bytes; 0 unlimited.
+    pub high: Option<i64>,
+}
+
+/// Bounds of block I/O, by the disk's path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Blkio {
+    /// `--blkio-weight`, 10 to 1000; 0 the default.
+    pub weight: Option<u16>,
+    /// `--blkio-weight-device`.
+    pub weight_device: BTreeMap<String, u16>,
+    /// `--device-read-bps`, bytes a second; 0 unlimited, here and below.
+    pub read_bps: BTreeMap<String, u64>,
+    /// `--device-write-bps`, bytes a second.
+    pub write_bps: BTreeMap<String, u64>,
+    /// `--device-read-iops`, a second.
+    pub read_iops: BTreeMap<String, u64>,
+    /// `--device-write-iops`, a second.
+    pub write_iops: BTreeMap<String, u64>,
 }
 
 /// Limits of the container's control group; `None`: not asked for.
@@ -174,14 +194,24 @@ pub struct Memory {
 pub struct Limits {
     /// Memory.
     pub memory: Memory,
-    /// `--cpus`.
+    /// `--cpus`; 0 unlimited. Not beside a quota or a period.
     pub cpus: Option<f64>,
     /// `--cpu-shares`.
     pub cpu_shares: Option<u64>,
+    /// `--cpu-quota`, microseconds in a period; -1 unlimited.
+    pub cpu_quota: Option<i64>,
+    /// `--cpu-period`, microseconds.
+    pub cpu_period: Option<u64>,
     /// `--cpuset-cpus`.
     pub cpuset_cpus: Option<String>,
+    /// `--cpuset-mems`.
+    pub cpuset_mems: Option<String>,
     /// `--pids-limit`; 0 or -1 unlimited.
     pub pids: Option<i64>,
+    /// `--blkio-weight`, `--device-read-bps` and so on.
+    pub blkio: Blkio,
+    /// `--cgroup-conf`.
+    pub conf: BTreeMap<String, String>,
 }
 
 impl Limits {

@@ -6,19 +6,21 @@
 
 use std::time::Duration;
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Heard, Question, ask};
 use super::events::Action;
+use super::limits;
 use super::make::Stored;
 use super::prepare::with_default_limits;
-use super::record::{Containers, Place, Record, no_such};
-use super::request::{Limits, Memory};
+use super::record::{Containers, Place, Record, careful_json, no_such};
+use super::request::{Blkio, Limits};
 use super::restart::Restart;
-use super::spec;
 use super::stop::elsewhere;
 use crate::cgroup::{self, Scope};
 use crate::error::{Result, failed, usage};
+use crate::store::files;
 
 /// How long a supervisor may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,7 +45,7 @@ pub fn update(containers: &Containers, record: &Record, change: &Change) -> Resu
     for _ in 0..5 {
         if live {
             let question = Question::Update {
-                change: change.clone(),
+                change: Box::new(change.clone()),
             };
             match ask(containers, &record.id, &question, Some(PATIENCE))? {
                 Heard::Done(_) => return Ok(()),
@@ -85,11 +87,21 @@ pub(super) fn apply(
         return Err(usage("the --rm option conflicts with --restart").into());
     }
     let request = with_default_limits(&stored.request, cgroups);
-    let wanted = cgroup::Limits::from_resources(&spec::resources(&request))?;
+    limits::check_memory(&request.limits.memory)?;
+    let resources = limits::resources(&request.limits)?;
+    let wanted = cgroup::Limits::from_resources(&resources)?;
     if change.limits.any() {
         cgroups.check(&wanted)?;
         if let Some(scope) = scope {
             scope.apply(&wanted)?;
+        }
+        // What `inspect` shows; it is made anew at the next start.
+        let config = place.dir.join("config.json");
+        if let Some(mut spec) = files::read_json::<Spec>(&config)? {
+            if let Some(linux) = spec.linux_mut() {
+                linux.set_resources(Some(resources));
+            }
+            careful_json(&config, &spec)?;
         }
     }
     if let Some(restart) = change.restart {
@@ -103,24 +115,59 @@ pub(super) fn apply(
 
 fn merge(old: &mut Limits, new: &Limits) {
     let Limits {
-        memory: Memory {
-            limit,
-            swap,
-            reservation,
-        },
+        memory,
         cpus,
         cpu_shares,
+        cpu_quota,
+        cpu_period,
         cpuset_cpus,
+        cpuset_mems,
         pids,
+        blkio,
+        conf,
     } = new;
-    old.memory.limit = limit.or(old.memory.limit);
-    old.memory.swap = swap.or(old.memory.swap);
-    // Twice the memory, where nothing was said of it: that goes with the memory.
-    old.memory.reservation = reservation.or(old.memory.reservation);
-    old.cpus = cpus.or(old.cpus);
+    if memory.limit.is_some() {
+        // Podman's: swap of a new limit is as much as memory, whatever it was before.
+        old.memory.swap = None;
+    }
+    old.memory.limit = memory.limit.or(old.memory.limit);
+    old.memory.swap = memory.swap.or(old.memory.swap);
+    old.memory.reservation = memory.reservation.or(old.memory.reservation);
+    old.memory.high = memory.high.or(old.memory.high);
+    merge_cpu(old, *cpus, *cpu_quota, *cpu_period);
     old.cpu_shares = cpu_shares.or(old.cpu_shares);
     old.cpuset_cpus = cpuset_cpus.clone().or_else(|| old.cpuset_cpus.take());
+    old.cpuset_mems = cpuset_mems.clone().or_else(|| old.cpuset_mems.take());
     old.pids = pids.or(old.pids);
+    let Blkio {
+        weight,
+        weight_device,
+        read_bps,
+        write_bps,
+        read_iops,
+        write_iops,
+    } = blkio;
+    let disks = &mut old.blkio;
+    disks.weight = weight.or(disks.weight);
+    disks.weight_device.extend(weight_device.clone());
+    disks.read_bps.extend(read_bps.clone());
+    disks.write_bps.extend(write_bps.clone());
+    disks.read_iops.extend(read_iops.clone());
+    disks.write_iops.extend(write_iops.clone());
+    old.conf.extend(conf.clone());
+}
+
+/// `--cpus` takes the place of a quota and its period; one of these alone leaves the other as it is.
+fn merge_cpu(old: &mut Limits, cpus: Option<f64>, quota: Option<i64>, period: Option<u64>) {
+    if cpus.is_some() {
+        (old.cpus, old.cpu_quota, old.cpu_period) = (cpus, None, None);
+    } else if quota.is_some() || period.is_some() {
+        if let Some((was, every)) = old.cpus.take().and_then(limits::quota) {
+            (old.cpu_quota, old.cpu_period) = (Some(was), Some(every));
+        }
+        old.cpu_quota = quota.or(old.cpu_quota);
+        old.cpu_period = period.or(old.cpu_period);
+    }
 }
 
 #[cfg(test)]
@@ -144,5 +191,30 @@ mod tests {
         );
         assert_eq!((limits.cpus, limits.pids), (Some(1.5), Some(7)));
         assert_eq!(limits.cpuset_cpus.as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn a_new_memory_limit_forgets_the_old_swap() {
+        let mut limits = Limits::default();
+        limits.memory.limit = Some(64 << 20);
+        limits.memory.swap = Some(65 << 20);
+        let mut change = Limits::default();
+        change.memory.limit = Some(0);
+        merge(&mut limits, &change);
+        assert_eq!((limits.memory.limit, limits.memory.swap), (Some(0), None));
+    }
+
+    #[test]
+    fn a_quota_takes_the_place_of_cpus_and_back() {
+        let mut limits = Limits {
+            cpus: Some(0.5),
+            ..Limits::default()
+        };
+        merge_cpu(&mut limits, None, None, Some(200_000));
+        let now = (limits.cpus, limits.cpu_quota, limits.cpu_period);
+        assert_eq!(now, (None, Some(50_000), Some(200_000)));
+        merge_cpu(&mut limits, Some(2.0), None, None);
+        let now = (limits.cpus, limits.cpu_quota, limits.cpu_period);
+        assert_eq!(now, (Some(2.0), None, None));
     }
 }

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 
 use oci_spec::image::Config;
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCpu, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory,
-    LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp, Mount,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec,
+    Capabilities, Linux, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec,
 };
 
 use super::env::{DEFAULT_PATH, Env};
@@ -193,6 +193,8 @@ pub struct Parts<'a> {
     pub shared: Vec<LinuxNamespaceType>,
     /// Path of the control group, as the spec shows it.
     pub cgroup: Option<PathBuf>,
+    /// [`super::limits::resources`].
+    pub resources: LinuxResources,
     /// Device nodes of the host.
     pub devices: Vec<LinuxDevice>,
 }
@@ -249,7 +251,7 @@ fn linux(parts: &Parts<'_>) -> Result<Linux> {
     linux.set_gid_mappings(Some(id_mappings(&parts.mapping.gids)?));
     linux.set_namespaces(Some(namespaces(parts)));
     linux.set_sysctl(Some(sysctls(parts)?));
-    linux.set_resources(Some(resources(request)));
+    linux.set_resources(Some(parts.resources.clone()));
     linux.set_cgroups_path(parts.cgroup.clone());
     linux.set_seccomp(parts.seccomp.clone());
     linux.set_devices((!parts.devices.is_empty()).then(|| parts.devices.clone()));
@@ -328,39 +330,6 @@ fn sysctls(parts: &Parts<'_>) -> Result<HashMap<String, String>> {
         all.insert(name, value.clone());
     }
     Ok(all)
-}
-
-/// Limits as the spec has them; only what was asked for.
-/// The limits of the control group.
-#[must_use]
-pub fn resources(request: &Request) -> LinuxResources {
-    let limits = &request.limits;
-    let mut resources = LinuxResources::default();
-    if limits.memory != super::request::Memory::default() {
-        let mut memory = LinuxMemory::default();
-        memory.set_limit(limits.memory.limit);
-        memory.set_swap(limits.memory.swap);
-        memory.set_reservation(limits.memory.reservation);
-        resources.set_memory(Some(memory));
-    }
-    if limits.cpus.is_some() || limits.cpu_shares.is_some() || limits.cpuset_cpus.is_some() {
-        let mut cpu = LinuxCpu::default();
-        if let Some(cpus) = limits.cpus {
-            cpu.set_period(Some(100_000));
-            // Checked when it was read: between 0.01 and the number of CPUs.
-            #[allow(clippy::cast_possible_truncation)]
-            cpu.set_quota(Some((cpus * 100_000.0).round() as i64));
-        }
-        cpu.set_shares(limits.cpu_shares);
-        cpu.set_cpus(limits.cpuset_cpus.clone());
-        resources.set_cpu(Some(cpu));
-    }
-    if let Some(limit) = limits.pids {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(if limit == 0 { -1 } else { limit });
-        resources.set_pids(Some(pids));
-    }
-    resources
 }
 
 /// Masked and read-only paths.

@@ -94,6 +94,7 @@ fn parts(request: &Request) -> Result<Spec> {
         join: vec![],
         shared: vec![],
         cgroup: None,
+        resources: crate::container::limits::resources(&request.limits)?,
         devices: vec![],
     })
 }
