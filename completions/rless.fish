@@ -54,6 +54,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "diff" -d 'Show what a c
 complete -c rless -n "__fish_rless_needs_command" -f -a "events" -d 'Show what happens to containers, images and volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "exec" -d 'Run a command in a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "export" -d 'Write a container\'s files as a tar archive'
+complete -c rless -n "__fish_rless_needs_command" -f -a "healthcheck" -d 'Manage health checks of containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "logs" -d 'Show what containers wrote'
 complete -c rless -n "__fish_rless_needs_command" -f -a "attach" -d 'Attach to a running container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "inspect" -d 'Show everything that is known of containers, images and volumes'
@@ -213,6 +214,19 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l device-write-iops -d
 complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
@@ -226,6 +240,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l read-only -d 'Make t
 complete -c rless -n "__fish_rless_using_subcommand run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand run" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -s n -l last -d 'Show the last N that were made, running or not' -r
@@ -337,6 +352,19 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l device-write-iops
 complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand create" -s t -l tty -d 'Give the container a terminal'
@@ -349,6 +377,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l read-only -d 'Mak
 complete -c rless -n "__fish_rless_using_subcommand create" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand create" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand create" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand kill" -l cidfile -d 'Read a container\'s id from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand kill" -s s -l signal -d 'Name or number' -r
 complete -c rless -n "__fish_rless_using_subcommand kill" -s a -l all -d 'Signal all running containers'
@@ -372,7 +401,7 @@ complete -c rless -n "__fish_rless_using_subcommand restart" -s a -l all -d 'All
 complete -c rless -n "__fish_rless_using_subcommand restart" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand restart" -l running -d 'Those that run'
 complete -c rless -n "__fish_rless_using_subcommand restart" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited' -r
+complete -c rless -n "__fish_rless_using_subcommand wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy' -r
 complete -c rless -n "__fish_rless_using_subcommand wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
 complete -c rless -n "__fish_rless_using_subcommand wait" -l ignore -d 'No such container is no error: its code is -1'
 complete -c rless -n "__fish_rless_using_subcommand wait" -s l -l latest -d 'The last container that was made'
@@ -513,6 +542,19 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Give the container a terminal'
@@ -525,6 +567,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -l format -d '`json`' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -706,6 +749,19 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
@@ -719,6 +775,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l rootfs -d 'IMAGE is a host directory, read-only below the container\'s changes'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l list -d 'List the container\'s snapshots'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l rm -d 'Remove the snapshot instead'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -773,7 +830,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'No such container is no error: its code is -1'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s l -l latest -d 'The last container that was made'
@@ -857,6 +914,9 @@ complete -c rless -n "__fish_rless_using_subcommand exec" -s t -l tty -d 'Give t
 complete -c rless -n "__fish_rless_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand export" -s o -l output -d 'Write to a file instead of standard output' -r -F
 complete -c rless -n "__fish_rless_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rless -n "__fish_rless_using_subcommand healthcheck; and not __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand healthcheck; and not __fish_seen_subcommand_from run" -f -a "run" -d 'Run the health check of a container: exit code 0 if it passed, 1 if it failed, 125 if it could not be run or took too long'
+complete -c rless -n "__fish_rless_using_subcommand healthcheck; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand logs" -l since -d 'Show what was written after a time, or in the last duration (10m)' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l until -d 'Show what is written before a time, or until a duration from now has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand logs" -l tail -d 'Show the last lines only; -1: all' -r

@@ -82,6 +82,7 @@ pub(crate) fn run(args: Args) -> Result<u8> {
         detach: args.detach,
         size: None,
         preserve_fds: args.preserve_fds,
+        signals_group: false,
     };
     let detached = session.detach;
     match exec(&containers, &record, session, args.detach_keys.as_deref())? {

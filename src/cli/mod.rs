@@ -28,6 +28,7 @@ mod events;
 mod exec;
 mod export;
 mod generate;
+mod healthcheck;
 mod image;
 mod images;
 mod info;
@@ -108,6 +109,7 @@ enum Command {
     Events(events::Args),
     Exec(exec::Args),
     Export(export::Args),
+    Healthcheck(healthcheck::Args),
     Logs(logs::Args),
     Attach(attach::Args),
     Inspect(inspect::Args),
@@ -150,6 +152,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Events(args) => events::run(&args),
         Command::Exec(args) => exec::run(args),
         Command::Export(args) => export::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -5,6 +5,7 @@
 //! image belongs to the container's command.
 
 mod bounds;
+mod health;
 mod values;
 
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     rights: Rights,
     #[command(flatten)]
     bounds: Bounds,
+    #[command(flatten)]
+    health: health::Flags,
     /// Image, then the command and its arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG...]]", required = true, num_args = 1.., trailing_var_arg = true)]
     rest: Vec<String>,
@@ -281,6 +284,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         net,
         rights,
         bounds,
+        health,
         mut rest,
         ..
     } = args;
@@ -345,6 +349,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         cidfile: basics.cidfile,
         sig_proxy: basics.sig_proxy,
         detach_keys: basics.detach_keys,
+        health: health.asked()?,
         log: values::log(basics.log_driver.as_deref(), &basics.log_opt)?,
     })
 }

@@ -44,6 +44,8 @@ pub enum Question {
         /// The signal's number.
         signal: i32,
     },
+    /// Run its health check. Answered when that has ended, with the status that follows from it alone.
+    Check,
     /// Freeze all its processes.
     Pause,
     /// Let them go on.

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::ask::{Heard, Question, ask};
 use super::events::Action;
+use super::health::Status;
 use super::record::{Containers, Record, State};
 use super::stop::{elsewhere, improper, kill_supervisor};
 use crate::error::{Result, failed, usage};
@@ -145,6 +146,8 @@ pub enum Condition {
     Ended,
     /// That it is in this state.
     Is(State),
+    /// That its health checks found it so.
+    Health(Status),
 }
 
 impl std::str::FromStr for Condition {
@@ -158,9 +161,11 @@ impl std::str::FromStr for Condition {
             "running" => Condition::Is(State::Running),
             "paused" => Condition::Is(State::Paused),
             "stopping" => Condition::Is(State::Stopping),
+            "healthy" => Condition::Health(Status::Healthy),
+            "unhealthy" => Condition::Health(Status::Unhealthy),
             other => {
                 return Err(usage(format!("unknown container state: {other}"))
-                    .hint("one of created, initialized, running, paused, stopping, stopped, exited")
+                    .hint("one of created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy")
                     .into());
             }
         })
@@ -184,9 +189,21 @@ pub fn wait(
         let Some(record) = containers.load(id)? else {
             return Ok(told.unwrap_or(-1));
         };
+        let checked = record.healthcheck.as_ref();
+        let checked = checked.is_some_and(|plan| plan.check.command().is_some());
+        let mut health = conditions.iter().filter_map(|c| match c {
+            Condition::Health(status) => Some(*status),
+            _ => None,
+        });
+        if let Some(status) = health.next().filter(|_| !checked) {
+            let word = status.word();
+            let text = format!("cannot use condition {word:?}: container {id} has no healthcheck");
+            return Err(failed(text).into());
+        }
         let holds = |condition: &Condition| match condition {
             Condition::Ended => record.state == State::Exited,
             Condition::Is(state) => record.state == *state,
+            Condition::Health(status) => record.health.status == *status,
         };
         if conditions.iter().any(holds) {
             return Ok(record.exit_code.unwrap_or(-1));

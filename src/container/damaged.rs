@@ -15,6 +15,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 
+use super::health::Health;
 use super::logs::LogConfig;
 use super::record::{Containers, Place, Record, State};
 use super::restart::Restart;
@@ -83,6 +84,8 @@ impl Containers {
             restart: Restart::No,
             restarts: 0,
             scope: None,
+            healthcheck: None,
+            health: Health::default(),
         })
     }
 

@@ -57,6 +57,9 @@ pub struct Session {
     /// `--preserve-fds`: so many descriptors from 3 on follow.
     #[serde(default)]
     pub preserve_fds: u16,
+    /// A signal is for its whole process group (a health check that overruns).
+    #[serde(default)]
+    pub signals_group: bool,
 }
 
 /// The question by which a session asks for the descriptors that were announced.

@@ -358,10 +358,11 @@ impl Bound {
     }
 }
 
-/// `healthy`, `unhealthy`, `starting`; `None` for a container without a health check.
+/// `healthy`, `unhealthy`, `starting`; `None` for a container without a health check, or that has never run.
 #[must_use]
-pub fn health(_record: &Record) -> Option<&str> {
-    None
+pub fn health(record: &Record) -> Option<&str> {
+    record.healthcheck.as_ref()?.check.command()?;
+    Some(record.health.status.word()).filter(|word| !word.is_empty())
 }
 
 /// The restart policy.

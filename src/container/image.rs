@@ -64,7 +64,7 @@ pub fn resolve(
         hold: Some(hold),
         name: shown_name(&image, &request.image),
         lower: lower(store, &image),
-        says: ImageSays::of(image.config.config().as_ref()),
+        says: ImageSays::of_image(&image),
         id: Some(image.id),
     })
 }
@@ -89,7 +89,7 @@ pub fn again(store: &Store, stored: &Stored, mapping: &Mapping) -> Result<Chosen
         hold: Some(hold),
         name: shown_name(&image, &stored.request.image),
         lower: lower(store, &image),
-        says: ImageSays::of(image.config.config().as_ref()),
+        says: ImageSays::of_image(&image),
         id: Some(image.id),
     })
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
 use super::filter;
+use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
 use super::record::{Containers, Place, Port, Record, State};
 use super::spec::caps;
@@ -162,8 +163,12 @@ impl Known<'_> {
         if let Some(scope) = record.scope.as_ref().filter(|_| record.state.up()) {
             state["CgroupPath"] = format!("{scope}/container").into();
         }
-        if let Some(health) = filter::health(record) {
-            state["Health"] = json!({"Status": health, "FailingStreak": 0, "Log": null});
+        state["Health"] = Json::Null;
+        if record.healthcheck.is_some() {
+            let health = &record.health;
+            state["Health"] = json!({
+                "Status": health.status, "FailingStreak": health.failing_streak, "Log": health.log,
+            });
         }
         state
     }
@@ -279,6 +284,16 @@ impl Known<'_> {
             "Timeout": 0,
             "Passwd": true,
         });
+        let plan = record.healthcheck.as_ref();
+        config["HealthcheckOnFailureAction"] =
+            plan.map_or(OnFailure::None, |p| p.on_failure).word().into();
+        config["HealthLogDestination"] = "local".into();
+        config["HealthMaxLogCount"] = plan.map_or(LOG_COUNT, |p| p.log_count).into();
+        config["HealthMaxLogSize"] = plan.map_or(LOG_SIZE, |p| p.log_size).into();
+        config["Healthcheck"] = json!(plan.map(|p| &p.check));
+        if let Some(startup) = plan.and_then(|p| p.startup.as_ref()) {
+            config["StartupHealthCheck"] = json!(startup);
+        }
         if !record.exposed.is_empty() {
             let ports = record.exposed.iter().map(|p| (with_protocol(p), json!({})));
             config["ExposedPorts"] = Json::Object(ports.collect());

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::events::Action;
+use super::health::{self, Health};
 use super::mounts::{MountRequest, Source};
 use super::prepare::{self, Ground};
 use super::record::{Containers, Port, Record, Reserved, State, quick_json};
@@ -134,7 +135,9 @@ fn assemble(
         image_id: ground.image.id.clone(),
         mounts,
     };
-    let record = record(&stored, &ground.image, &reserved);
+    let healthcheck = health::plan(&request.health, ground.image.says.healthcheck.as_ref())?;
+    let mut record = record(&stored, &ground.image, &reserved);
+    record.healthcheck = healthcheck;
     let dir = reserved.place.dir.clone();
     let held = prepare::Held {
         place: reserved.place,
@@ -331,6 +334,8 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         stopped_by_user: false,
         cidfile: request.cidfile.clone(),
         storage_size: request.storage_size,
+        healthcheck: None,
+        health: Health::default(),
         stop_signal: request.stop_signal.or_else(|| {
             let name = image.says.stop_signal.as_deref()?;
             super::signal::parse(name).ok()

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod export;
 pub mod filter;
 pub mod heal;
+pub mod health;
 pub mod host;
 pub mod image;
 pub mod info;

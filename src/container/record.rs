@@ -5,6 +5,7 @@
 //! containers/ID/config.json   the runtime-spec bundle's configuration
 //! containers/ID/lock          flock held by the supervisor for as long as it lives
 //! containers/ID/ctr.log       output, k8s-file format
+//! containers/ID/health.json   results of its health checks (`health.rs`)
 //! containers/ID/upper/        the copy-on-write file system's journal and data
 //! containers/ID/files/        hosts, resolv.conf, hostname, passwd, group
 //! containers/names/NAME       symbolic link to ID: made atomically with its content
@@ -41,6 +42,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
+use super::health::{self, Health};
 use super::logs::LogConfig;
 use super::restart::Restart;
 use super::swept::{self, Making};
@@ -221,6 +223,12 @@ pub struct Record {
     /// Directory of its control group; the container's own is `container` below it.
     #[serde(default)]
     pub scope: Option<String>,
+    /// `--health-*`, or the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<health::Plan>,
+    /// Results of its checks, which have a file of their own.
+    #[serde(skip)]
+    pub health: Health,
 }
 
 impl Record {
@@ -593,10 +601,14 @@ impl Containers {
     /// nothing can.
     pub(super) fn read(&self, place: &Place) -> Result<Option<Record>> {
         let id = || place.dir.file_name().unwrap_or_default().to_string_lossy();
-        match files::read_json::<Record>(&place.record()) {
-            Err(_) if torn(&place.record()) => Ok(self.rebuilt(place, &id())),
-            result => result.fault(|| unreadable(&id())),
+        let mut found = match files::read_json::<Record>(&place.record()) {
+            Err(_) if torn(&place.record()) => self.rebuilt(place, &id()),
+            result => result.fault(|| unreadable(&id()))?,
+        };
+        if let Some(record) = found.as_mut().filter(|r| r.healthcheck.is_some()) {
+            record.health = Health::read(place);
         }
+        Ok(found)
     }
 
     /// Waits for the lock of the container `id`, and holds it; `None` when there is no such container (any more).

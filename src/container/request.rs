@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::env::Setting;
+use super::health;
 use super::logs::LogConfig;
 use super::mounts::MountRequest;
 use super::restart::Restart;
@@ -109,6 +110,8 @@ pub struct Request {
     pub detach_keys: Option<String>,
     /// `--log-driver`, `--log-opt`.
     pub log: LogConfig,
+    /// `--health-*`.
+    pub health: health::Asked,
 }
 
 /// What the process may do.

@@ -140,6 +140,7 @@ impl Store {
             variant: config.variant().clone(),
             os: config.os().to_string(),
             layers: record.layers,
+            healthcheck: healthcheck(&bytes),
             config,
         })
     }
@@ -313,4 +314,18 @@ pub fn short(id: &str) -> &str {
 pub(crate) fn unknown(name: &str) -> Fault {
     Fault::new(Kind::NoSuchObject, format!("{name}: image not known"))
         .hint("`rless images` lists what is here; `rless pull` fetches more.")
+}
+/// `config.Healthcheck` of an image's config.
+fn healthcheck(config: &[u8]) -> Option<serde_json::Value> {
+    #[derive(serde::Deserialize)]
+    struct Whole {
+        config: Option<Inner>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        #[serde(rename = "Healthcheck")]
+        healthcheck: Option<serde_json::Value>,
+    }
+    let whole: Whole = serde_json::from_slice(config).ok()?;
+    whole.config?.healthcheck
 }

@@ -253,6 +253,8 @@ pub struct Image {
     pub repo_digests: Vec<String>,
     /// Its config, verified against `id`.
     pub config: oci_spec::image::ImageConfiguration,
+    /// Its config's `Healthcheck`, an extension of Docker's that the specification does not have.
+    pub healthcheck: Option<serde_json::Value>,
     /// Its merged index, for `cow::Lower::Image`.
     pub index: PathBuf,
     /// Bytes of its layers, uncompressed.

@@ -12,6 +12,7 @@ mod cow;
 mod exec;
 mod faults;
 mod harness;
+mod health;
 mod hostile;
 mod images;
 mod killed;

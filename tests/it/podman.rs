@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 8] = [
+const GROUPS: [&str; 9] = [
     "run",
     "lifecycle",
     "ps",
@@ -41,6 +41,7 @@ const GROUPS: [&str; 8] = [
     "files",
     "volumes",
     "services",
+    "health",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;
@@ -555,4 +556,9 @@ fn services_do_what_they_do_with_podman() {
 #[test]
 fn volumes_do_what_podman_does() {
     replay("volumes");
+}
+
+#[test]
+fn health_checks_do_what_podman_s_do() {
+    replay("health");
 }

@@ -18,11 +18,13 @@ use oci_spec::runtime::{
 };
 
 use super::env::{DEFAULT_PATH, Env};
+use super::health;
 use super::request::{Request, Security, Ulimit};
 use super::user::User;
 use crate::error::{Fault, Kind, Result, ResultExt, usage};
 use crate::runtime::idmap::{IdRange, Mapping};
 use crate::runtime::rootfs::{READONLY_PATHS, masked_paths};
+use crate::store::Image;
 
 /// Processes a container may have when nothing is said.
 pub const DEFAULT_PIDS: i64 = 2048;
@@ -48,6 +50,8 @@ pub struct ImageSays {
     pub stop_signal: Option<String>,
     /// `ExposedPorts`.
     pub exposed: Vec<String>,
+    /// `Healthcheck`, Docker's extension: not in `Config`, see [`ImageSays::of_image`].
+    pub healthcheck: Option<health::Check>,
 }
 
 impl ImageSays {
@@ -73,6 +77,18 @@ impl ImageSays {
                 .collect(),
             stop_signal: config.stop_signal().clone(),
             exposed: list(config.exposed_ports()),
+            healthcheck: None,
+        }
+    }
+
+    /// Out of an image of the store.
+    #[must_use]
+    pub fn of_image(image: &Image) -> ImageSays {
+        let check = image.healthcheck.clone();
+        ImageSays {
+            // One that cannot be read is none, as a field that is not known.
+            healthcheck: check.and_then(|c| serde_json::from_value(c).ok()),
+            ..ImageSays::of(image.config.config().as_ref())
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::front::Front;
+use super::health::Checks;
 use super::relay::Relay;
-use super::streams::Streams;
 use super::sessions::Sessions;
+use super::streams::Streams;
 use super::{End, Job, live, note_end, start};
 use crate::cgroup::Scope;
 use crate::container::events::Action;
@@ -34,6 +35,7 @@ pub(super) fn repeat(
             scope.clear();
         }
         let again = job.record.restart.again(end.code, job.record.restarts);
+        let again = std::mem::take(&mut front.again) || again;
         if front.ending || !again {
             return end;
         }
@@ -73,6 +75,7 @@ fn rest(job: &mut Job, front: &mut Front, pause: Duration) {
         scope: None,
         agent: None,
         sessions: Sessions::default(),
+        checks: Checks::default(),
         pasta: None,
         restarts: (0, Instant::now()),
     };

@@ -22,6 +22,7 @@ impl Relay<'_> {
         let unknown = || usage("the container's supervisor is of another version of rless");
         let answer = match serde_json::from_slice(question) {
             Err(_) => Err(unknown().into()),
+            Ok(Question::Check) => return self.asked_for_check(i),
             Ok(question) => self.act(&question),
         };
         match answer {
@@ -44,6 +45,8 @@ impl Relay<'_> {
                 self.tell(Action::Kill);
                 Ok(Some(Json::Null))
             }
+            // The result is the answer: see `asked`.
+            Question::Check => Ok(None),
             Question::Pause => self.freeze(true).map(Some),
             Question::Unpause => self.freeze(false).map(Some),
             Question::Freeze { dir, content } => {
@@ -71,12 +74,17 @@ impl Relay<'_> {
         }
     }
 
-    /// Ends the container, first kindly.
-    fn stop(&mut self, timeout: Option<u64>) {
+    /// Ends the container for good, first kindly.
+    pub(super) fn stop(&mut self, timeout: Option<u64>) {
+        self.job.record.stopped_by_user = true;
+        self.front.ending = true;
+        self.end_kindly(timeout);
+    }
+
+    /// Ends this run of the container, first kindly.
+    pub(super) fn end_kindly(&mut self, timeout: Option<u64>) {
         let record = &mut self.job.record;
         let timeout = timeout.or(record.stop_timeout).unwrap_or(STOP_TIMEOUT);
-        record.stopped_by_user = true;
-        self.front.ending = true;
         let Some(init) = self.init else {
             return; // it waits to be started again: that wait is over now
         };
@@ -96,7 +104,7 @@ impl Relay<'_> {
         let _ = pidfd_kill(init, if timeout == 0 { libc::SIGKILL } else { signal });
     }
 
-    fn kill(&mut self, signal: i32) -> Result<()> {
+    pub(super) fn kill(&mut self, signal: i32) -> Result<()> {
         let record = &mut self.job.record;
         let Some(init) = self.init else {
             return Err(improper(record, "can only kill running containers").into());
@@ -135,6 +143,11 @@ impl Relay<'_> {
         scope.freeze(frozen)?;
         record.state = to;
         self.write_record();
+        if frozen {
+            self.drop_checks();
+        } else {
+            self.resume_checks();
+        }
         self.tell(if frozen {
             Action::Pause
         } else {

@@ -31,6 +31,8 @@ pub(super) struct Front {
     pub(super) input_ended: bool,
     /// The container is to end and not to be started again.
     pub(super) ending: bool,
+    /// It is to be started again when it has ended, whatever its policy says.
+    pub(super) again: bool,
     /// When it is killed because it was asked to end and did not.
     pub(super) kill_at: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl Front {
             input_once: job.input_once,
             input_ended: false,
             ending: false,
+            again: false,
             kill_at: None,
         }
     }

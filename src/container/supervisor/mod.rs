@@ -20,6 +20,7 @@ mod again;
 mod answer;
 mod clients;
 mod front;
+mod health;
 mod log;
 mod relay;
 pub mod session;
@@ -42,6 +43,7 @@ use oci_spec::runtime::Spec;
 
 use self::clients::Client;
 use self::front::Front;
+use self::health::Checks;
 use self::relay::Relay;
 use self::sessions::Sessions;
 use self::streams::Streams;
@@ -355,6 +357,11 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         };
     };
     let pasta = running.pasta.take();
+    if let Some(plan) = &job.record.healthcheck {
+        job.record.health.begin(plan);
+        job.record.health.write(&job.place);
+    }
+    let checks = Checks::new(job.record.healthcheck.as_ref(), &job.record.health);
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
     let helper = pasta.as_ref().and_then(Pasta::pid);
     record_start(job, init.pid(), helper, scope);
@@ -372,6 +379,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         scope,
         agent: running.agent.as_ref().map(Agent::socket),
         sessions: Sessions::default(),
+        checks,
         pasta,
         restarts: (0, Instant::now()),
     };

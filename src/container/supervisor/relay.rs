@@ -11,6 +11,7 @@ use nix::unistd::read;
 
 use super::clients::{Client, accept};
 use super::front::Front;
+use super::health::Checks;
 use super::sessions::Sessions;
 use super::streams::{Piece, Streams};
 use super::{Job, Stream, output_frame};
@@ -39,6 +40,8 @@ pub(super) struct Relay<'a> {
     pub(super) agent: Option<BorrowedFd<'a>>,
     /// Processes run beside the first one.
     pub(super) sessions: Sessions,
+    /// Whether it is well.
+    pub(super) checks: Checks,
     /// The network.
     pub(super) pasta: Option<Pasta>,
     pub(super) restarts: (u32, Instant),
@@ -51,6 +54,7 @@ enum Token {
     Signals,
     Listener,
     Pasta,
+    Check,
     Input,
     Pty,
     Output(Stream),
@@ -65,6 +69,7 @@ impl Relay<'_> {
         // All processes of a PID namespace are gone when its first one is: what is in the pipes is all.
         while self.read_outputs() {}
         self.front.log.flush();
+        self.drop_checks();
     }
 
     /// One poll and what came of it; true when [`Relay::run`] is over.
@@ -75,12 +80,14 @@ impl Relay<'_> {
         let waited = self.until.is_some_and(|until| until <= Instant::now());
         let mut ended = self.init.is_none() && waited;
         self.end_of_patience();
+        self.health_due();
         for (token, flags) in ready {
             match token {
                 Token::Init => ended = true,
                 Token::Signals => self.own_signal(),
                 Token::Listener => self.welcome(),
                 Token::Pasta => self.pasta_event(flags),
+                Token::Check => self.check_event(),
                 Token::Input => self.write_input(flags),
                 Token::Pty => {
                     if flags.contains(PollFlags::POLLOUT) {
@@ -123,6 +130,9 @@ impl Relay<'_> {
         if let Some(pasta) = &self.pasta {
             add(Token::Pasta, pasta.fd(), PollFlags::POLLIN);
         }
+        if let Some(check) = self.checks.fd() {
+            add(Token::Check, check, PollFlags::POLLIN);
+        }
         let writes = self.streams.writes();
         if let Some(pty) = &self.streams.pty {
             let mut flags = PollFlags::empty();
@@ -154,7 +164,8 @@ impl Relay<'_> {
             flags.set(PollFlags::POLLOUT, client.waiting());
             add(Token::Client(i), client.fd(), flags);
         }
-        let next = [self.front.kill_at, self.until].into_iter().flatten().min();
+        let next = [self.front.kill_at, self.until, self.checks.wake()];
+        let next = next.into_iter().flatten().min();
         let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         if poll(&mut fds, poll_timeout(timeout)).is_err() {
             return Vec::new(); // EINTR: nothing is ready

@@ -17,7 +17,9 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +104,7 @@ pub fn role() -> Result<u8> {
                 client,
                 signals,
                 pidfd: init.pidfd(),
+                group: order.session.signals_group.then(|| init.pid()),
                 streams,
                 input_ended: false,
             };
@@ -365,6 +368,8 @@ struct Live<'a> {
     client: Client,
     signals: SignalFd,
     pidfd: BorrowedFd<'a>,
+    /// Its process group, if signals are for that: it leads one, and is ours to collect.
+    group: Option<Pid>,
     streams: Streams,
     input_ended: bool,
 }
@@ -518,6 +523,9 @@ impl Live<'_> {
                 }
                 Some(Frame::Resize { rows, columns }) => self.streams.resize(rows, columns),
                 Some(Frame::Signal(n)) => {
+                    if let Some(group) = self.group {
+                        let _ = killpg(group, Signal::try_from(n).ok());
+                    }
                     let _ = pidfd_kill(self.pidfd, n);
                 }
                 Some(Frame::Detach) => self.client.leave(),

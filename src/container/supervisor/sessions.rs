@@ -38,7 +38,15 @@ pub(super) struct Around<'a> {
 
 /// The sessions' supervisors, which are children of this process.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Vec<Child>);
+pub(super) struct Sessions(Vec<Running>);
+
+/// A session's supervisor.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Nobody asked for it: no events.
+    quiet: bool,
+}
 
 impl Sessions {
     /// Starts the session that `request` (JSON) describes, on the client's connection `socket`.
@@ -50,6 +58,31 @@ impl Sessions {
         around: Around<'_>,
         socket: BorrowedFd<'_>,
         request: &[u8],
+    ) -> Result<()> {
+        self.run(around, socket, request, false)?;
+        around.job.containers.emit(&around.job.record, Action::Exec);
+        Ok(())
+    }
+
+    /// As [`Sessions::begin`], without events: a health check.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn begin_check(
+        &mut self,
+        around: Around<'_>,
+        socket: BorrowedFd<'_>,
+        request: &[u8],
+    ) -> Result<()> {
+        self.run(around, socket, request, true)
+    }
+
+    fn run(
+        &mut self,
+        around: Around<'_>,
+        socket: BorrowedFd<'_>,
+        request: &[u8],
+        quiet: bool,
     ) -> Result<()> {
         let job = around.job;
         let order = Order {
@@ -77,14 +110,14 @@ impl Sessions {
             .stderr(Stdio::null())
             .spawn()
             .context("starting the session's supervisor")?;
-        self.0.push(child);
-        job.containers.emit(&job.record, Action::Exec);
+        self.0.push(Running { child, quiet });
         Ok(())
     }
 
     /// Collects those that have ended.
     pub(super) fn reap(&mut self, job: &Job) {
-        self.0.retain_mut(|child| match child.try_wait() {
+        self.0.retain_mut(|running| match running.child.try_wait() {
+            Ok(Some(_)) if running.quiet => false,
             Ok(Some(status)) => {
                 let mut event = Event::container(&job.record, Action::ExecDied);
                 event.exit_code = status.code().or(Some(137));

@@ -1,0 +1,235 @@
+//! Health checks by their timer: what the recorded cases of podman (`podman.rs`), whose timers are off, do not show.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+use crate::harness::{Sandbox, wait_for, world};
+
+const SOON: Duration = Duration::from_secs(20);
+const REMOVE: [&str; 5] = ["rm", "-f", "-t", "0", "c"];
+
+/// `run -d` of a `sleep` that is checked so.
+fn checked(sandbox: &Sandbox, name: &str, check: &str, flags: &[&str]) {
+    let run = ["run", "-d", "--network", "none", "--name", name];
+    let cmd = sandbox.rless(run).args(["--health-cmd", check]);
+    cmd.args(flags).args(["rootfs:/", "sleep", "1000"]).ok();
+}
+
+fn health(sandbox: &Sandbox, name: &str) -> Json {
+    let format = "{{json .State.Health}}";
+    let text = sandbox.rless(["inspect", "-f", format, name]).ok();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn becomes(sandbox: &Sandbox, name: &str, status: &str) {
+    wait_for(status, SOON, || health(sandbox, name)["Status"] == status);
+}
+
+fn state(sandbox: &Sandbox, name: &str) -> String {
+    let format = "{{.State.Status}} {{.RestartCount}}";
+    sandbox.rless(["inspect", "-f", format, name]).ok()
+}
+
+/// Processes of the container whose command line has `word` in it.
+fn processes(sandbox: &Sandbox, name: &str, word: &str) -> usize {
+    let top = sandbox.rless(["top", name, "args"]).ok();
+    top.lines().filter(|line| line.contains(word)).count()
+}
+
+#[test]
+fn a_timer_checks_and_the_state_follows() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let flags = ["--health-interval", "200ms", "--health-retries", "2"];
+    checked(&sandbox, "c", "echo looked; test -e /tmp/ok", &flags);
+    becomes(&sandbox, "c", "unhealthy");
+    let status = sandbox.rless(["ps", "--format", "{{.Status}}"]).ok();
+    assert!(status.contains("(unhealthy)"), "{status}");
+    sandbox.rless(["exec", "c", "touch", "/tmp/ok"]).ok();
+    // As long as the timer runs, this ends.
+    sandbox.rless(["wait", "--condition", "healthy", "c"]).ok();
+    let now = health(&sandbox, "c");
+    assert_eq!(now["FailingStreak"], 0);
+    let log = now["Log"].as_array().unwrap();
+    assert!(log.len() <= 5 && log.iter().all(|e| e["Output"] == "looked\n"));
+    assert_eq!(log.last().unwrap()["ExitCode"], 0);
+    let filter = [
+        "--filter",
+        "event=health_status",
+        "--format",
+        "{{.HealthStatus}}",
+    ];
+    let told = sandbox
+        .rless(["events", "--stream=false"])
+        .args(filter)
+        .ok();
+    let first = |word| told.lines().position(|l| l == word).expect(word);
+    assert!(first("starting") < first("unhealthy") && first("unhealthy") < first("healthy"));
+    // The next check begins an interval after the last has ended.
+    let times: Vec<(&str, &str)> = log
+        .iter()
+        .map(|e| (e["Start"].as_str().unwrap(), e["End"].as_str().unwrap()))
+        .collect();
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    for pair in times.windows(2) {
+        let pause = moment(pair[1].0).duration_since(moment(pair[0].1));
+        assert!(pause.as_millis() >= 199, "{times:?}");
+    }
+    sandbox.rless(["stop", "-t", "0", "c"]).ok();
+    let looked = health(&sandbox, "c");
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(
+        health(&sandbox, "c"),
+        looked,
+        "checked although it is stopped"
+    );
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn a_check_that_overruns_is_killed_with_what_it_started() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let flags = [
+        "--init",
+        "--health-interval=disable",
+        "--health-timeout=500ms",
+    ];
+    checked(
+        &sandbox,
+        "c",
+        "echo before; sleep 777 & sleep 777; true",
+        &flags,
+    );
+    let check = sandbox.rless(["healthcheck", "run", "c"]).run();
+    assert_eq!(check.code(), 125);
+    assert!(
+        check.err.contains("exceeded timeout of 500ms"),
+        "{}",
+        check.err
+    );
+    let entry = &health(&sandbox, "c")["Log"][0];
+    assert_eq!(
+        (&entry["ExitCode"], &entry["Output"]),
+        (&(-1).into(), &"before\n".into())
+    );
+    wait_for("the end of its processes", SOON, || {
+        processes(&sandbox, "c", "sleep 777") == 0
+    });
+    assert_eq!(processes(&sandbox, "c", "sleep 1000"), 1);
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn a_check_that_writes_without_end_is_read_and_cut_off() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let flags = ["--health-interval=disable", "--health-timeout=1s"];
+    checked(&sandbox, "c", "yes 123456789", &flags);
+    sandbox.rless(["healthcheck", "run", "c"]).run();
+    let entry = &health(&sandbox, "c")["Log"][0];
+    assert_eq!(entry["Output"].as_str().unwrap(), "123456789\n".repeat(50));
+    assert_eq!(entry["ExitCode"], -1);
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn a_check_under_way_holds_nothing_up() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    checked(&sandbox, "c", "sleep 777", &["--health-timeout=1h"]);
+    wait_for("the first check", SOON, || {
+        processes(&sandbox, "c", "sleep 777") > 0
+    });
+    let began = Instant::now();
+    assert_eq!(sandbox.rless(["exec", "c", "echo", "here"]).ok(), "here\n");
+    assert!(health(&sandbox, "c")["Status"] == "starting");
+    // Who asks meanwhile gets the next one, and that never comes.
+    let asking = sandbox.rless(["healthcheck", "run", "c"]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    sandbox.rless(["stop", "-t", "0", "c"]).ok();
+    let asked = asking.wait_with_output().unwrap();
+    assert_eq!(asked.status.code(), Some(125));
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(said.contains("not running"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(15));
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn what_is_asked_for_while_a_check_runs_is_checked_after_it() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let check = "test -e /tmp/ok; code=$?; sleep 1; exit $code";
+    checked(&sandbox, "c", check, &["--health-interval=1h"]);
+    let under_way = || processes(&sandbox, "c", "sleep 1") > processes(&sandbox, "c", "sleep 1000");
+    wait_for("the first check", SOON, under_way);
+    sandbox.rless(["exec", "c", "touch", "/tmp/ok"]).ok();
+    let both = [(); 2].map(|()| sandbox.rless(["healthcheck", "run", "c"]).spawn());
+    for asked in both {
+        let asked = asked.wait_with_output().unwrap();
+        assert_eq!(asked.status.code(), Some(0));
+    }
+    let log = health(&sandbox, "c")["Log"].clone();
+    let codes: Vec<i64> = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["ExitCode"].as_i64().unwrap())
+        .collect();
+    // One for both that asked, if they did so in time.
+    assert!(codes == [1, 0] || codes == [1, 0, 0], "{codes:?}");
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn an_unhealthy_one_is_started_again_until_it_is_well() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let flags = [
+        "--health-interval=200ms",
+        "--health-retries=1",
+        "--health-on-failure=restart",
+        "--stop-timeout=0",
+    ];
+    let mount = format!("{}:/w", sandbox.dir.display());
+    let flags = [&flags[..], &["-v", &mount]].concat();
+    checked(&sandbox, "c", "test -e /w/well", &flags);
+    wait_for("two restarts", SOON, || {
+        let now = state(&sandbox, "c");
+        now.trim_end()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            >= 2
+    });
+    sandbox.write("well", "");
+    becomes(&sandbox, "c", "healthy");
+    assert!(state(&sandbox, "c").starts_with("running "));
+    // Its user has the last word.
+    sandbox.rless(["stop", "c"]).ok();
+    assert!(state(&sandbox, "c").starts_with("exited "));
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn results_that_cannot_be_read_are_none_and_the_dead_are_not_checked() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    checked(&sandbox, "c", "true", &["--health-interval=200ms"]);
+    becomes(&sandbox, "c", "healthy");
+    sandbox.rless(["kill", "c"]).ok();
+    let id = sandbox.rless(["inspect", "-f", "{{.Id}}", "c"]).ok();
+    let file = format!("containers/{}/health.json", id.trim_end());
+    let path = sandbox.store().join(file);
+    assert!(path.exists());
+    std::fs::write(&path, "{\"Status\":").unwrap();
+    assert_eq!(health(&sandbox, "c")["Status"], "");
+    assert!(sandbox.rless(["ps", "-a"]).ok().contains("Exited (137)"));
+    sandbox.rless(["start", "c"]).ok();
+    becomes(&sandbox, "c", "healthy");
+    sandbox.rless(REMOVE).ok();
+}
