@@ -466,7 +466,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -621,6 +621,10 @@ _rless() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expose)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -813,6 +817,22 @@ _rless() {
                     return 0
                     ;;
                 --health-startup-success)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --volumes-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1198,7 +1218,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c --detach --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c --detach --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1353,6 +1373,10 @@ _rless() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expose)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1545,6 +1569,22 @@ _rless() {
                     return 0
                     ;;
                 --health-startup-success)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --volumes-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1846,7 +1886,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2001,6 +2041,10 @@ _rless() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expose)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2193,6 +2237,22 @@ _rless() {
                     return 0
                     ;;
                 --health-startup-success)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --volumes-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2916,7 +2976,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c --detach --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c --detach --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --pull --quiet --platform --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3071,6 +3131,10 @@ _rless() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expose)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3263,6 +3327,22 @@ _rless() {
                     return 0
                     ;;
                 --health-startup-success)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --volumes-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

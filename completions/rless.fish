@@ -166,7 +166,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l restart -d 'Start it
 complete -c rless -n "__fish_rless_using_subcommand run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -183,6 +183,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l shm-size -d 'Size of
 complete -c rless -n "__fish_rless_using_subcommand run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l expose -d 'Say that the container listens on a port: PORT[-PORT][/tcp|/udp]' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l dns -d 'Name server' -r
@@ -227,6 +228,10 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-inter
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l pid -d 'PID namespace: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
@@ -304,7 +309,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l restart -d 'Start
 complete -c rless -n "__fish_rless_using_subcommand create" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l detach-keys -d 'Keys that leave the container running' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -321,6 +326,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l shm-size -d 'Size
 complete -c rless -n "__fish_rless_using_subcommand create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l expose -d 'Say that the container listens on a port: PORT[-PORT][/tcp|/udp]' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l dns -d 'Name server' -r
@@ -365,6 +371,10 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-in
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l pid -d 'PID namespace: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand create" -s t -l tty -d 'Give the container a terminal'
@@ -494,7 +504,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l detach-keys -d 'Keys that leave the container running' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -511,6 +521,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l expose -d 'Say that the container listens on a port: PORT[-PORT][/tcp|/udp]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Name server' -r
@@ -555,6 +566,10 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pid -d 'PID namespace: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Give the container a terminal'
@@ -701,7 +716,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l detach-keys -d 'Keys that leave the container running' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-driver -d 'Where output is logged: k8s-file, journald or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -718,6 +733,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l storage-opt -d 'Bound of what the container may change in its file system: size=SIZE' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l network -l net -d 'Network: pasta[:OPTIONS], none, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s p -l publish -d 'Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l expose -d 'Say that the container listens on a port: PORT[-PORT][/tcp|/udp]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s h -l hostname -d 'Host name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l add-host -d 'Add a line to /etc/hosts: HOST:IP' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Name server' -r
@@ -762,6 +778,10 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pid -d 'PID namespace: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open and pass it to the container'

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod health;
+mod shares;
 mod values;
 
 use std::path::PathBuf;
@@ -61,7 +62,9 @@ pub(crate) struct Shared {
     #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
-    health: health::Flags,
+    health: health::Checks,
+    #[command(flatten)]
+    shares: shares::Shares,
     /// Image, then the command and its arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG...]]", required = true, num_args = 1.., trailing_var_arg = true)]
     rest: Vec<String>,
@@ -135,7 +138,7 @@ struct Basics {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
-    /// Where output is logged: k8s-file, journald or none
+    /// Where output is logged: k8s-file, journald, passthrough or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
     /// How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT
@@ -185,6 +188,9 @@ struct Net {
     /// Publish a port: [[HOSTIP:][HOSTPORT]:]PORT[/tcp|/udp], ranges too
     #[arg(short, long, value_name = "PORTS", value_delimiter = ',')]
     publish: Vec<String>,
+    /// Say that the container listens on a port: PORT[-PORT][/tcp|/udp]
+    #[arg(long, value_name = "PORTS", value_delimiter = ',')]
+    expose: Vec<String>,
     /// Host name of the container
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -285,11 +291,13 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         rights,
         bounds,
         health,
+        shares,
         mut rest,
         ..
     } = args;
     let command = rest.split_off(1);
     let settings = environment(&basics)?;
+    let expose = shares::exposed(&net.expose)?;
     Ok(Request {
         image: rest.remove(0),
         rootfs: files.rootfs,
@@ -350,6 +358,9 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         sig_proxy: basics.sig_proxy,
         detach_keys: basics.detach_keys,
         health: health.asked()?,
+        expose,
+        volumes_from: shares.volumes_from()?,
+        sharing: shares.sharing()?,
         log: values::log(basics.log_driver.as_deref(), &basics.log_opt)?,
     })
 }

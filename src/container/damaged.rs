@@ -84,6 +84,7 @@ impl Containers {
             restart: Restart::No,
             restarts: 0,
             scope: None,
+            dependencies: Vec::new(),
             healthcheck: None,
             health: Health::default(),
         })

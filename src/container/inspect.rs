@@ -14,10 +14,12 @@ use super::filter;
 use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
 use super::record::{Containers, Place, Port, Record, State};
+use super::request::From;
 use super::spec::caps;
 use super::volumes::{self, Volume};
 use crate::cgroup::{self, Rung};
 use crate::error::Result;
+use crate::network::files::AddHost;
 use crate::store::{Image, Store, files};
 
 /// As Go writes no time.
@@ -127,7 +129,7 @@ impl Known<'_> {
             "ExecIDs": [],
             "GraphDriver": {"Name": "rless", "Data": {"UpperDir": self.place.upper()}},
             "Mounts": self.mounts(),
-            "Dependencies": [],
+            "Dependencies": record.dependencies,
             "NetworkSettings": self.network(),
             "Namespace": "",
             "IsInfra": false,
@@ -334,7 +336,7 @@ impl Known<'_> {
             "AutoRemove": record.auto_remove,
             "Annotations": at(&self.spec, "/annotations"),
             "VolumeDriver": "",
-            "VolumesFrom": null,
+            "VolumesFrom": self.volumes_from(),
             "CapAdd": added,
             "CapDrop": dropped,
             "Dns": words(&self.asked, "/dns/servers"),
@@ -342,16 +344,17 @@ impl Known<'_> {
             "DnsSearch": words(&self.asked, "/dns/search"),
             "GroupAdd": words(&self.asked, "/group_add"),
             "Init": self.asked_for("/init"),
-            "IpcMode": "shareable",
+            "ExtraHosts": self.extra_hosts(),
+            "IpcMode": self.namespace("ipc", "shareable"),
             "Links": null,
             "OomScoreAdj": number(&self.spec, "/process/oomScoreAdj"),
-            "PidMode": "private",
+            "PidMode": self.namespace("pid", "private"),
             "Privileged": self.privileged(),
             "PublishAllPorts": false,
             "ReadonlyRootfs": at(&self.spec, "/root/readonly") == Json::Bool(true),
             "SecurityOpt": self.security(),
             "Tmpfs": tmpfs,
-            "UTSMode": "private",
+            "UTSMode": self.namespace("uts", "private"),
             "UsernsMode": "",
             "IDMappings": self.mappings(),
             "ShmSize": self.shm_size(),
@@ -364,6 +367,34 @@ impl Known<'_> {
             config.extend(limits);
         }
         config
+    }
+
+    /// Whose a namespace is.
+    fn namespace(&self, kind: &str, own: &str) -> String {
+        match text(&self.asked, &format!("/sharing/{kind}")).as_str() {
+            "" => own.to_owned(),
+            id => format!("container:{id}"),
+        }
+    }
+
+    fn volumes_from(&self) -> Json {
+        let all: Vec<From> = self.list("/volumes_from");
+        let one = |from: From| match from.options.as_str() {
+            "" => from.container,
+            options => format!("{}:{options}", from.container),
+        };
+        let all: Vec<String> = all.into_iter().map(one).collect();
+        json!(Some(all).filter(|all| !all.is_empty()))
+    }
+
+    fn extra_hosts(&self) -> Vec<String> {
+        let all: Vec<AddHost> = self.list("/add_hosts");
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    /// A list of what was asked for; empty where it is not known.
+    fn list<T: serde::de::DeserializeOwned>(&self, pointer: &str) -> Vec<T> {
+        serde_json::from_value(at(&self.asked, pointer)).unwrap_or_default()
     }
 
     fn limits(&self) -> Json {

@@ -45,6 +45,8 @@ pub enum Driver {
     JsonFile,
     /// The journal.
     Journald,
+    /// Nowhere: the container has the standard streams of who starts it.
+    Passthrough,
     /// Nowhere.
     None,
 }
@@ -63,6 +65,7 @@ impl fmt::Display for Driver {
             Driver::K8sFile => "k8s-file",
             Driver::JsonFile => "json-file",
             Driver::Journald => "journald",
+            Driver::Passthrough => "passthrough",
             Driver::None => "none",
         })
     }
@@ -76,11 +79,12 @@ impl FromStr for Driver {
             "" | "k8s-file" => Driver::K8sFile,
             "json-file" => Driver::JsonFile,
             "journald" => Driver::Journald,
+            "passthrough" => Driver::Passthrough,
             "none" => Driver::None,
             _ => {
                 return Err(
                     usage(format!("invalid log driver {text:?}: invalid argument"))
-                        .hint("one of k8s-file, json-file, journald, none"),
+                        .hint("one of k8s-file, json-file, journald, passthrough, none"),
                 );
             }
         })
@@ -269,10 +273,10 @@ pub fn read(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     for record in records {
-        if record.log.driver == Driver::None {
-            return Err(failed(
-                "this container is using the 'none' log driver, cannot read logs: this container is not logging output",
-            )
+        if let driver @ (Driver::None | Driver::Passthrough) = record.log.driver {
+            return Err(failed(format!(
+                "this container is using the '{driver}' log driver, cannot read logs: this container is not logging output",
+            ))
             .into());
         }
     }

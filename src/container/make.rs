@@ -21,7 +21,7 @@ use super::health::{self, Health};
 use super::mounts::{MountRequest, Source};
 use super::prepare::{self, Ground};
 use super::record::{Containers, Port, Record, Reserved, State, quick_json};
-use super::request::{Request, Seccomp};
+use super::request::{From, Request, Seccomp};
 use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
 use super::supervisor::Job;
@@ -128,7 +128,7 @@ fn assemble(
     }
     // Until the record names the image.
     let _hold = ground.image.hold.take();
-    let mounts = mounts(store, request, &ground.image.says, made)?;
+    let mounts = mounts(store, containers, request, &ground.image.says, made)?;
     let mut stored = Stored {
         version: 1,
         request: request.clone(),
@@ -208,6 +208,7 @@ fn write_cidfile(path: &Path, id: &str) -> Result<()> {
 /// The user's mounts and the image's volumes, with sources found and volumes made.
 fn mounts(
     store: &Store,
+    containers: &Containers,
     request: &Request,
     says: &ImageSays,
     made: &mut Made,
@@ -215,6 +216,16 @@ fn mounts(
     let mut all = Vec::new();
     for mount in &request.mounts {
         all.push(resolve_mount(store, mount, made)?);
+    }
+    for from in &request.volumes_from {
+        for mount in volumes_of(containers, from)? {
+            let same = |m: &&MountRequest| m.target == mount.target;
+            if request.mounts.iter().any(|m| same(&m)) {
+                continue;
+            }
+            all.retain(|m: &Resolved| m.target != mount.target); // of one named before
+            all.push(resolve_mount(store, &mount, made)?);
+        }
     }
     for target in &says.volumes {
         let Ok(target) = super::mounts::normalise(target) else {
@@ -244,6 +255,32 @@ fn mounts(
         all.push(resolve_mount(store, &mount, made)?);
     }
     Ok(all)
+}
+
+/// What `--volumes-from` takes: volumes and bind mounts, as that container has them.
+fn volumes_of(containers: &Containers, from: &From) -> Result<Vec<MountRequest>> {
+    let doing = || failed("looking up the container of --volumes-from");
+    let record = containers.find(&from.container).fault(doing)?;
+    let theirs = Stored::read(&containers.place(&record.id).dir).fault(doing)?;
+    let take = |mount: Resolved| {
+        let source = match (mount.volume, mount.source) {
+            (Some(name), _) => Source::Volume(Some(name)),
+            (None, Some(path)) => Source::Bind(path.to_str()?.to_owned()),
+            (None, None) => return None, // a tmpfs is nobody else's
+        };
+        let mut options = mount.options;
+        if let Some(read_only) = from.read_only {
+            options.retain(|o| o != "ro" && o != "rw");
+            options.push(if read_only { "ro" } else { "rw" }.to_owned());
+        }
+        Some(MountRequest {
+            source,
+            target: mount.target,
+            options,
+            copy_up: mount.copy_up,
+        })
+    };
+    Ok(theirs.mounts.into_iter().filter_map(take).collect())
 }
 
 fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result<Resolved> {
@@ -324,7 +361,7 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         mounts: mounts.iter().map(|m| m.target.clone()).collect(),
         labels,
         ports: Vec::new(),
-        exposed: image.says.exposed.clone(),
+        exposed: exposed(request, image),
         log: request.log.clone(),
         network: request.network.to_string(),
         scope: None,
@@ -334,6 +371,10 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         stopped_by_user: false,
         cidfile: request.cidfile.clone(),
         storage_size: request.storage_size,
+        dependencies: shared::whose(request)
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         healthcheck: None,
         health: Health::default(),
         stop_signal: request.stop_signal.or_else(|| {
@@ -341,6 +382,18 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
             super::signal::parse(name).ok()
         }),
     }
+}
+
+/// The image's ports and those of `--expose`.
+fn exposed(request: &Request, image: &image::Chosen) -> Vec<String> {
+    let mut all = image.says.exposed.clone();
+    for port in &request.expose {
+        let plain = port.strip_suffix("/tcp").unwrap_or(port);
+        if !all.iter().any(|p| p == port || p == plain) {
+            all.push(port.clone());
+        }
+    }
+    all
 }
 
 /// As `ps` shows it.

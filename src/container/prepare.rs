@@ -62,7 +62,11 @@ pub fn prepare(
 ) -> Result<(Job, Vec<Published>)> {
     let Ground { mapping, image } = ground;
     let (request, place) = (&stored.request, held.place);
-    let hostname = hostname(request, &record.id);
+    let hostname = match &request.sharing.uts {
+        Some(id) => shared::spec(containers, id)?.hostname().clone(),
+        None => None,
+    };
+    let hostname = hostname.unwrap_or_else(|| self::hostname(request, &record.id));
     let network = network::prepare(&network::Request {
         mode: &request.network,
         ports: &request.ports,
@@ -128,7 +132,8 @@ pub fn prepare(
         cow: Some(cow),
         root,
         pasta: network.pasta,
-        shares: shared::other(&request.network).map(str::to_owned),
+        shares: shared::whose(request).map(str::to_owned),
+        passed: None,
         cgroups,
         limits,
         terminal: request.tty.then(|| {
@@ -302,8 +307,12 @@ fn build_spec(
     files: &Files,
     cgroups: &cgroup::Availability,
 ) -> Result<oci_spec::runtime::Spec> {
-    let joins = shared::other(&request.network).map(PathBuf::from);
-    let own_network = request.network.is_private() || joins.is_some();
+    let joins = shared::all(request);
+    let joins = joins
+        .into_iter()
+        .map(|(kind, id)| (kind, PathBuf::from(id)));
+    let joined = shared::other(&request.network).is_some();
+    let own_network = request.network.is_private() || joined;
     let mounts = spec::mounts::all(
         Defaults {
             shm_size: request.shm_size.unwrap_or(SHM_SIZE),
@@ -345,10 +354,7 @@ fn build_spec(
         seccomp: filter,
         mounts,
         network_sysctls: network::sysctls(&request.network, last_gid.unwrap_or(0)),
-        join: joins
-            .map(|whose| (LinuxNamespaceType::Network, whose))
-            .into_iter()
-            .collect(),
+        join: joins.collect(),
         shared: if own_network {
             Vec::new()
         } else {

@@ -223,6 +223,9 @@ pub struct Record {
     /// Directory of its control group; the container's own is `container` below it.
     #[serde(default)]
     pub scope: Option<String>,
+    /// Containers whose namespaces it shares: ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
     /// `--health-*`, or the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<health::Plan>,

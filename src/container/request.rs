@@ -11,6 +11,7 @@ use super::health;
 use super::logs::LogConfig;
 use super::mounts::MountRequest;
 use super::restart::Restart;
+use super::shared::Sharing;
 use crate::network::NetworkMode;
 use crate::network::files::{AddHost, DnsOptions};
 use crate::network::ports::PortMapping;
@@ -112,6 +113,23 @@ pub struct Request {
     pub log: LogConfig,
     /// `--health-*`.
     pub health: health::Asked,
+    /// `--expose`, as `80/tcp`.
+    pub expose: Vec<String>,
+    /// `--volumes-from`.
+    pub volumes_from: Vec<From>,
+    /// `--pid`, `--ipc`, `--uts`.
+    pub sharing: Sharing,
+}
+
+/// A container whose volumes are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct From {
+    /// Its name or id, as typed.
+    pub container: String,
+    /// As typed, for `inspect`.
+    pub options: String,
+    /// Other than there.
+    pub read_only: Option<bool>,
 }
 
 /// What the process may do.

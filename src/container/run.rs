@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::attach::{Attach, Ended, attach, wait_started};
 use super::events::Action;
-use super::logs;
+use super::logs::{self, Driver};
 use super::make::make;
 use super::record::{Containers, State};
 use super::request::Request;
@@ -54,7 +54,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     let attached = containers.later(&job.record, Action::Attach);
     let how = (!request.detach).then_some(Attach {
         tty: request.tty,
-        input: request.interactive,
+        input: request.interactive && request.log.driver != Driver::Passthrough,
         sig_proxy: request.sig_proxy,
         keys,
         tell: Some(attached),
@@ -120,6 +120,19 @@ fn check(request: &Request) -> Result<()> {
     }
     if request.remove && request.restart != Restart::No {
         return Err(usage("the --rm option conflicts with --restart").into());
+    }
+    if request.log.driver == Driver::Passthrough {
+        let terminal = request.tty
+            || std::io::stdin().is_terminal()
+            || std::io::stdout().is_terminal()
+            || std::io::stderr().is_terminal();
+        if terminal {
+            // Whoever has a terminal of the host can type into it (TIOCSTI), and read from it.
+            let text = "the '--log-driver passthrough' option cannot be used on a TTY";
+            return Err(usage(text)
+                .hint("standard input, output and error must be files, pipes or sockets")
+                .into());
+        }
     }
     logs::check(&request.log)
 }

@@ -1,13 +1,18 @@
-//! A network namespace that is another container's (`--network container:ID`).
+//! Namespaces that are another container's (`--network container:ID`, `--pid`, `--ipc`, `--uts`).
 //!
-//! It belongs to the other container's user namespace, so this one is born in that ([`crate::runtime::Plan::within`]) and has its
-//! id maps; host names and name servers are its files. It must run when this one starts, each time, and cannot be removed
-//! before it.
+//! They belong to the other container's user namespace, so this one is born in that ([`crate::runtime::Plan::within`]) and has its
+//! id maps; all that is shared is therefore one container's. With the network come host names and name servers, with the UTS namespace its name,
+//! with the IPC namespace its /dev/shm. It must run when this one starts, each time, and cannot be removed before it.
+//!
+//! In a PID namespace of another's nothing ends with a container's first process by itself: its control group does that, or where there is none
+//! the supervisor, which looks for who is in the container's mount namespace (`supervisor/strays.rs`). When
+//! the supervisor is killed as well, what is left then ends with the other container.
 
 use std::os::fd::OwnedFd;
 
 use nix::unistd::Pid;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use serde::{Deserialize, Serialize};
 
 use super::record::{Containers, Record, State};
 use super::request::Request;
@@ -21,7 +26,19 @@ use crate::sys::supervise::pidfd_open;
 /// What a record's `network` begins with then.
 const PREFIX: &str = "container:";
 
-/// The other container's id; as it was typed before [`settle`].
+/// Whose these namespaces are, the network's besides: names as typed, ids after [`settle`]; `None`: the container's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sharing {
+    /// `--pid`.
+    pub pid: Option<String>,
+    /// `--ipc`.
+    pub ipc: Option<String>,
+    /// `--uts`.
+    pub uts: Option<String>,
+}
+
+/// The other container whose network it is; as it was typed before [`settle`].
 #[must_use]
 pub fn other(mode: &NetworkMode) -> Option<&str> {
     match mode {
@@ -30,31 +47,99 @@ pub fn other(mode: &NetworkMode) -> Option<&str> {
     }
 }
 
-/// Puts the id in the place of the name that was typed.
+/// Every namespace that is another's, with whose.
+#[must_use]
+pub fn all(request: &Request) -> Vec<(LinuxNamespaceType, &str)> {
+    let Sharing { pid, ipc, uts } = &request.sharing;
+    let all = [
+        (LinuxNamespaceType::Network, other(&request.network)),
+        (LinuxNamespaceType::Pid, pid.as_deref()),
+        (LinuxNamespaceType::Ipc, ipc.as_deref()),
+        (LinuxNamespaceType::Uts, uts.as_deref()),
+    ];
+    let all = all
+        .into_iter()
+        .filter_map(|(kind, whose)| Some((kind, whose?)));
+    all.collect()
+}
+
+/// The one container with which something is shared.
+#[must_use]
+pub fn whose(request: &Request) -> Option<&str> {
+    all(request).first().map(|(_, id)| *id)
+}
+
+/// The configuration has a namespace of this kind that is another's.
+#[must_use]
+pub fn joins(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let all = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    let mut all = all.into_iter().flatten();
+    all.any(|n| n.typ() == kind && n.path().is_some())
+}
+
+/// Puts the id in the place of each name that was typed.
 ///
 /// # Errors
-/// There is no such container, or it is on the host's network and this one asks for ids of its own.
+/// There is no such container, it is on the host's network and this one asks for ids of its own, or there are several.
 pub fn settle(containers: &Containers, request: &mut Request) -> Result<()> {
-    let Some(name) = other(&request.network) else {
+    let id = |what: &str, name: &str| -> Result<String> {
+        match containers.find(name) {
+            Err(e) if kind(&e) == Kind::NoSuchObject => {
+                let doing = format!("looking up container to share {what} namespace with");
+                Err(e).fault(|| usage(doing))
+            }
+            found => Ok(found?.id),
+        }
+    };
+    if let Some(name) = other(&request.network) {
+        request.network = NetworkMode::Container(id("net", name)?);
+    }
+    let Sharing { pid, ipc, uts } = &mut request.sharing;
+    for (what, whose) in [("pid", pid), ("ipc", ipc), ("uts", uts)] {
+        if let Some(name) = whose {
+            *name = id(what, name)?;
+        }
+    }
+    let all = all(request);
+    let Some((first, whose)) = all.first() else {
         return Ok(());
     };
-    let found = containers.find(name);
-    let record = match found {
-        Err(e) if kind(&e) == Kind::NoSuchObject => {
-            let doing = "looking up container to share net namespace with";
-            return Err(e).fault(|| usage(doing));
-        }
-        found => found?,
+    let flag = |kind: LinuxNamespaceType| match kind {
+        LinuxNamespaceType::Network => "--network".to_owned(),
+        other => format!("--{other}"),
     };
     if request.userns != Userns::Default {
-        return Err(
-            usage("--userns and --network container: cannot be used together")
-                .hint("who shares a network shares the user namespace that owns it")
-                .into(),
-        );
+        let flag = flag(*first);
+        return Err(usage(format!(
+            "--userns and {flag} container: cannot be used together"
+        ))
+        .hint("who shares a namespace shares the user namespace that owns it")
+        .into());
     }
-    request.network = NetworkMode::Container(record.id);
+    if let Some((kind, _)) = all.iter().find(|(_, id)| id != whose) {
+        let (one, two) = (flag(*first), flag(*kind));
+        return Err(usage(format!(
+            "{one} and {two}: namespaces of different containers"
+        ))
+        .hint("each container's belong to a user namespace of its own; share those of one")
+        .into());
+    }
+    if request.sharing.pid.is_some() && request.init {
+        return Err(usage("--init and --pid container: cannot be used together")
+            .hint("the other container's first process is the one that reaps")
+            .into());
+    }
+    if request.sharing.uts.is_some() && request.hostname.is_some() {
+        let text = "cannot set hostname when running in another container's UTS namespace";
+        return Err(usage(text).into());
+    }
     Ok(())
+}
+
+/// The configuration of the container `id`.
+pub(super) fn spec(containers: &Containers, id: &str) -> Result<Spec> {
+    let spec = read_json(&containers.place(id).dir.join("config.json"))?;
+    spec.ok_or_else(|| failed(format!("container {id} has no configuration")).into())
 }
 
 /// The id maps of a container that is made from `request`.
@@ -62,12 +147,10 @@ pub fn settle(containers: &Containers, request: &mut Request) -> Result<()> {
 /// # Errors
 /// They cannot be planned, or the other container is gone.
 pub fn mapping(containers: &Containers, request: &Request) -> Result<Mapping> {
-    let Some(id) = other(&request.network) else {
+    let Some(id) = whose(request) else {
         return idmap::plan(&request.userns, None);
     };
-    let spec: Option<Spec> = read_json(&containers.place(id).dir.join("config.json"))?;
-    let spec = spec.ok_or_else(|| failed(format!("container {id} has no configuration")))?;
-    let mut mapping = session::mapping(&spec, false);
+    let mut mapping = session::mapping(&spec(containers, id)?, false);
     let planned = idmap::plan(&Userns::Default, None)?;
     let single = planned.rung == Rung::SingleId && mapping.uids.iter().all(|l| l.count == 1);
     mapping.rung = if single { Rung::SingleId } else { planned.rung };
@@ -94,29 +177,30 @@ pub fn target(containers: &Containers, id: &str) -> Result<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)).map_err(|_| stopped().into())
 }
 
-/// Refuses to remove a container whose network another uses.
+/// Refuses to remove a container whose namespaces another uses.
 ///
 /// # Errors
 /// Kind `Failed`: there is one.
 pub fn check_unused(containers: &Containers, record: &Record) -> Result<()> {
-    let network = format!("{PREFIX}{}", record.id);
+    let id = &record.id;
+    let network = format!("{PREFIX}{id}");
     // Read as text first: this is done at every removal, and there may be many containers.
-    let named = |id: &String| {
-        let text = std::fs::read(containers.place(id).record()).unwrap_or_default();
-        text.windows(network.len()).any(|w| w == network.as_bytes())
+    let named = |other: &String| {
+        let text = std::fs::read(containers.place(other).record()).unwrap_or_default();
+        other != id && text.windows(id.len()).any(|w| w == id.as_bytes())
     };
     let mut dependents = Vec::new();
-    for id in containers.ids()?.into_iter().filter(named) {
-        if containers.load(&id)?.is_some_and(|r| r.network == network) {
-            dependents.push(id);
+    for other in containers.ids()?.into_iter().filter(named) {
+        let needs = |r: &Record| r.network == network || r.dependencies.contains(id);
+        if containers.load(&other)?.is_some_and(|r| needs(&r)) {
+            dependents.push(other);
         }
     }
     if dependents.is_empty() {
         return Ok(());
     }
     Err(failed(format!(
-        "container {} has dependent containers which must be removed before it: {}: container already exists",
-        record.id,
+        "container {id} has dependent containers which must be removed before it: {}: container already exists",
         dependents.join(", ")
     ))
     .into())

@@ -34,6 +34,16 @@ impl FromStr for AddHost {
     }
 }
 
+impl std::fmt::Display for AddHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.names.join(";");
+        match self.target {
+            HostTarget::Ip(ip) => write!(f, "{names}:{ip}"),
+            HostTarget::Gateway => write!(f, "{names}:host-gateway"),
+        }
+    }
+}
+
 impl AddHost {
     /// Parses one `--add-host` value.
     ///

@@ -114,6 +114,7 @@ impl<'a> Child<'a> {
         let mut keep = vec![self.control.as_raw_fd()];
         keep.extend(self.plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd));
         keep.extend(self.plan.extra_fds.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(self.plan.shm.iter().map(AsRawFd::as_raw_fd));
         keep.extend(
             self.prepared
                 .namespaces

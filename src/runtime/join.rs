@@ -27,7 +27,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -54,6 +54,7 @@ use super::seccomp::{self, Filters};
 use super::{Init, keeps_groups, process};
 use crate::error::{Fault, Kind, Result, ResultExt, failed};
 use crate::sys::file::{close_all_but, message_pair, receive_message, send_message};
+use crate::sys::mount::clone_tree_at;
 use crate::sys::process::{
     Cloned, SingleThread, clone3, exit_now, pty_peer, reset_signals, single_threaded, unlock_pty,
 };
@@ -244,6 +245,42 @@ fn send_accounts(target: BorrowedFd<'_>, mapping: &Mapping, to: &OwnedFd) -> Res
         send_message(to, &[&[kind], rest].concat(), None)?;
     }
     Ok(())
+}
+
+/// A detached copy of the mount on /dev/shm in the container of `target`, for another container in its user namespace.
+///
+/// # Errors
+/// It is gone, or has none.
+pub fn shared_memory(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let (ours, theirs) = message_pair().context("making a socket")?;
+    let copy = || -> Result<OwnedFd> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        close_process()?;
+        close_all_but(3, &[target.as_raw_fd(), theirs.as_raw_fd()])?;
+        setns(target, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(cannot_join)?;
+        Ok(clone_tree_at(Path::new("/dev/shm"), false)?)
+    };
+    let (pid, _pidfd) = match clone3(0).context("forking into the other container")? {
+        Cloned::Child => {
+            let sent = match copy() {
+                Ok(tree) => send_message(&theirs, b"tree", Some(tree.as_fd())),
+                Err(e) => send_message(&theirs, format!("{e:#}").as_bytes(), None),
+            };
+            exit_now(i32::from(sent.is_err()))
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let message = receive_message(&ours, PIECE);
+    let _ = waitpid(pid, None);
+    let doing = "taking the other container's /dev/shm";
+    match message.context(doing)? {
+        Some((_, Some(tree))) => Ok(tree),
+        Some((why, None)) => {
+            Err(failed(format!("{doing}: {}", String::from_utf8_lossy(&why))).into())
+        }
+        None => Err(failed(format!("{doing}: it ended meanwhile")).into()),
+    }
 }
 
 /// Waits for the joiner's word of its child, which may be faster with its own.

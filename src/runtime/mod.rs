@@ -45,7 +45,7 @@ use crate::sys::process::{Cloned, clone3, pidfd_send_signal};
 use control::{Message, Tag};
 pub use credentials::{capability_names, default_capabilities};
 use idmap::Mapping;
-pub use join::{Accounts, Join, Settle, accounts, join};
+pub use join::{Accounts, Join, Settle, accounts, join, shared_memory};
 
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Plan {
     /// pidfd of another container's process: init is in its user namespace, and in those of its namespaces for which the spec
     /// has a path. `mapping` is that container's then.
     pub within: Option<OwnedFd>,
+    /// What is mounted on /dev/shm instead of a file system of its own ([`shared_memory`]).
+    pub shm: Option<OwnedFd>,
 }
 
 /// The container's init, from the supervisor's side. Dropping it does not end the container.

@@ -2,7 +2,7 @@
 //!
 //! A namespace without a path in the spec is made by clone3, all at once; one with a path is joined by init
 //! (its user namespace must own it, or be its descendant's). What another container has belongs to that container's
-//! user namespace, so who shares it (`--network container:ID`) is born in that user namespace, too
+//! user namespace, so who shares it (`--network container:ID`, `--pid` …) is born in that user namespace, too
 //! ([`super::Plan::within`]), as all containers of a user are with podman. The mount namespace is always new. The cgroup namespace is unshared by init after *begin*: its root
 //! is then the cgroup that the supervisor has meanwhile put init into.
 
@@ -55,7 +55,9 @@ impl Namespaces {
                 None if flag == CloneFlags::CLONE_NEWCGROUP => decided.cgroup = true,
                 None => decided.clone |= flag,
                 Some(path) if within => {
-                    refuse_fixed(path, flag)?;
+                    // Those that init is born in whatever it shares.
+                    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+                    refuse(path, flag, own)?;
                     decided.shared |= flag;
                 }
                 Some(path) => decided.join.push((joinable(path, flag)?, flag)),
@@ -97,6 +99,12 @@ impl Namespaces {
         self.clone.contains(kind) || (self.cgroup && kind == CloneFlags::CLONE_NEWCGROUP)
     }
 
+    /// Whether a file system of this kind of namespace may be mounted anew: it is init's own, or of the user namespace that init is
+    /// in.
+    pub(super) fn mounts(&self, kind: CloneFlags) -> bool {
+        self.owns(kind) || self.shared.contains(kind)
+    }
+
     /// The descriptors init needs.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
         self.join.iter().map(|(fd, _)| fd)
@@ -134,14 +142,14 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 
 /// Opens a namespace to join.
 fn joinable(path: &Path, flag: CloneFlags) -> Result<OwnedFd> {
-    refuse_fixed(path, flag)?;
+    let fixed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    refuse(path, flag, fixed)?;
     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("opening the namespace {}", path.display()))
 }
 
 /// Some kinds are a container's own.
-fn refuse_fixed(path: &Path, flag: CloneFlags) -> Result<()> {
-    let fixed = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+fn refuse(path: &Path, flag: CloneFlags, fixed: CloneFlags) -> Result<()> {
     if fixed.intersects(flag) {
         return Err(failed(format!(
             "joining the namespace {}: this kind cannot be shared yet",

@@ -30,6 +30,7 @@ mod registries;
 mod run;
 mod rungs;
 mod session;
+mod shared;
 mod storage;
 mod terminal;
 mod threats;

@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 9] = [
+const GROUPS: [&str; 10] = [
     "run",
     "lifecycle",
     "ps",
@@ -42,6 +42,7 @@ const GROUPS: [&str; 9] = [
     "volumes",
     "services",
     "health",
+    "shared",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;
@@ -561,4 +562,9 @@ fn volumes_do_what_podman_does() {
 #[test]
 fn health_checks_do_what_podman_s_do() {
     replay("health");
+}
+
+#[test]
+fn what_containers_share_is_as_with_podman() {
+    replay("shared");
 }

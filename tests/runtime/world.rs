@@ -91,6 +91,7 @@ pub(crate) fn plan(config: Value, root: &Path, output: &File) -> Plan {
         seccomp_cache: None,
         emulate_ids: false,
         within: None,
+        shm: None,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::{Result, usage};
 
 /// What the container's health is told by.
 #[derive(Debug, clap::Args)]
-pub(super) struct Flags {
+pub(super) struct Checks {
     /// Command that tells whether the container is well: a line for the shell, a JSON array, or none
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Flags {
     health_startup_success: Option<u32>,
 }
 
-impl Flags {
+impl Checks {
     pub(super) fn asked(&self) -> Result<Asked> {
         let conflict =
             |flag: &str| usage(format!("cannot specify both --no-healthcheck and {flag}"));

@@ -25,9 +25,10 @@ mod log;
 mod relay;
 pub mod session;
 mod sessions;
+mod strays;
 mod streams;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -39,15 +40,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use self::clients::Client;
 use self::front::Front;
 use self::health::Checks;
 use self::relay::Relay;
 use self::sessions::Sessions;
+use self::strays::Strays;
 use self::streams::Streams;
 use super::events::{self, Action, Event};
+use super::logs::Driver;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
 use super::{host, shared};
@@ -59,6 +62,7 @@ use crate::runtime::fakeid::{Agent, Start};
 use crate::runtime::idmap::Mapping;
 use crate::runtime::{self, Init, Plan};
 use crate::store::files::Lock;
+use crate::sys::file::duplicate_from;
 use crate::sys::supervise::{self, pidfd_kill};
 use crate::sys::tty::WindowSize;
 use crate::trace;
@@ -85,8 +89,10 @@ pub struct Job {
     pub root: cow::Options,
     /// Its network, if pasta makes it.
     pub pasta: Option<PastaConfig>,
-    /// The container whose network it shares.
+    /// The container whose namespaces it shares.
     pub shares: Option<String>,
+    /// Its standard streams, where they are those of the process that started it (`--log-driver passthrough`).
+    pub passed: Option<[OwnedFd; 3]>,
     /// What control groups this host has.
     pub cgroups: Availability,
     /// Limits of its control group.
@@ -135,8 +141,12 @@ pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
 fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("supervisor");
     let client = Client::new(client, true);
-    let signals = match prepare() {
-        Ok(signals) => signals,
+    let prepared = passed(&job).and_then(|passed| Ok((passed, prepare()?)));
+    let signals = match prepared {
+        Ok((passed, signals)) => {
+            job.passed = passed;
+            signals
+        }
         Err(e) => return fail(job, client, &e),
     };
     let mut front = Front::new(&job, client, signals);
@@ -161,6 +171,33 @@ fn supervise(mut job: Job, client: OwnedFd) {
     // The container is over: who waits for its lock need not wait for a slow reader.
     drop(job);
     front.drain();
+}
+
+/// The caller's standard streams, if they are to be the container's.
+fn passed(job: &Job) -> Result<Option<[OwnedFd; 3]>> {
+    if job.record.log.driver != Driver::Passthrough {
+        return Ok(None);
+    }
+    let take =
+        |fd: BorrowedFd<'_>| duplicate_from(fd, 3).context("passing the standard streams on");
+    let input = std::io::stdin();
+    let nothing = std::fs::File::open("/dev/null").context("opening /dev/null")?;
+    Ok(Some([
+        take(if job.interactive {
+            input.as_fd()
+        } else {
+            nothing.as_fd()
+        })?,
+        take(std::io::stdout().as_fd())?,
+        take(std::io::stderr().as_fd())?,
+    ]))
+}
+
+/// A copy for one run of the container.
+fn again_passed(passed: &[OwnedFd; 3]) -> Result<[OwnedFd; 3]> {
+    let [input, output, errors] = passed;
+    let copy = |fd: &OwnedFd| fd.try_clone().context("passing the standard streams on");
+    Ok([copy(input)?, copy(output)?, copy(errors)?])
 }
 
 /// Leaves the caller's world: session, directory, standard streams, leaked descriptors.
@@ -251,14 +288,13 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     if job.emulate_ids {
         running.agent = Some(Agent::fork()?);
     }
-    let (theirs, ours) = match job.terminal {
-        Some(_) => Streams::none()?,
-        None => Streams::pipes(job.interactive)?,
+    let (theirs, ours) = match (&job.passed, job.terminal) {
+        (Some(passed), _) => (again_passed(passed)?, Streams::default()),
+        (None, Some(_)) => Streams::none()?,
+        (None, None) => Streams::pipes(job.interactive)?,
     };
     running.streams = ours;
-    let within = job.shares.as_deref();
-    let within = within.map(|id| shared::target(&job.containers, id));
-    let within = within.transpose()?;
+    let (within, shm) = another(job)?;
     let plan = Plan {
         spec: job.spec.clone(),
         root: runtime::Root::Fuse,
@@ -271,6 +307,7 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
         seccomp_cache: Some(job.seccomp_cache.clone()),
         emulate_ids: job.emulate_ids,
         within,
+        shm,
     };
     let init = running.init.insert(runtime::spawn(&plan)?);
     drop(plan); // and with it our copies of the container's ends of its pipes
@@ -307,6 +344,17 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     init.wait_exec()?;
     trace::mark("executed");
     Ok(())
+}
+
+/// A process in the namespaces of the container with which this one shares some, and a copy of its /dev/shm if it is to have that.
+fn another(job: &Job) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let Some(id) = &job.shares else {
+        return Ok((None, None));
+    };
+    let target = shared::target(&job.containers, id)?;
+    let shm = shared::joins(&job.spec, LinuxNamespaceType::Ipc);
+    let shm = shm.then(|| runtime::shared_memory(target.as_fd()));
+    Ok((Some(target), shm.transpose()?))
 }
 
 fn make_scope(job: &Job) -> Result<Option<Scope>> {
@@ -370,6 +418,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     for client in &mut front.clients {
         client.push(&Frame::Started);
     }
+    let strays = shared::joins(&job.spec, LinuxNamespaceType::Pid);
+    let strays = strays.then(|| Strays::of(init.pid())).flatten();
     let mut relay = Relay {
         job,
         front,
@@ -387,6 +437,9 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     relay.write_input(PollFlags::empty());
     relay.run();
     trace::mark("init ended");
+    if let Some(strays) = strays {
+        strays.end();
+    }
     let pasta = relay.pasta.take();
     let mut sessions = std::mem::take(&mut relay.sessions);
     front.kill_at = None;

@@ -291,10 +291,14 @@ fn check_target(tree: Tree<'_>, target: &OwnedFd, destination: &Path) -> Result<
 
 /// Makes a file system's detached mount.
 fn make(site: &Site<'_>, mount: &Parsed) -> Result<OwnedFd> {
+    let shm = mount.kind == "tmpfs" && mount.destination == Path::new("/dev/shm");
+    if let Some(tree) = site.plan.shm.as_ref().filter(|_| shm) {
+        return tree.try_clone().context("taking the shared memory");
+    }
     let ours = match mount.kind.as_str() {
-        "proc" => site.owns(CloneFlags::CLONE_NEWPID),
+        "proc" => site.namespaces.mounts(CloneFlags::CLONE_NEWPID),
         "sysfs" => site.owns(CloneFlags::CLONE_NEWNET),
-        "mqueue" => site.owns(CloneFlags::CLONE_NEWIPC),
+        "mqueue" => site.namespaces.mounts(CloneFlags::CLONE_NEWIPC),
         "cgroup" | "cgroup2" => site.owns(CloneFlags::CLONE_NEWCGROUP),
         "tmpfs" | "devpts" => true,
         other => {

@@ -1,0 +1,163 @@
+//! What containers share beside a network, where the recorded cases of podman (`podman.rs`) do not look.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::harness::{Sandbox, command_line, processes, wait_for, world};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn first(sandbox: &Sandbox) {
+    let run = ["run", "-d", "--network", "none", "--name", "a"];
+    sandbox.rless(run).args(["rootfs:/", "sleep", "1000"]).ok();
+}
+
+#[test]
+fn in_another_s_pid_namespace_everything_ends_with_the_first_process() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    first(&sandbox);
+    let script = "setsid sleep 4711 & setsid sh -c 'sleep 4711; true' & sleep 0.3; exit 3";
+    let run = [
+        "run",
+        "--name",
+        "b",
+        "--network",
+        "none",
+        "--pid",
+        "container:a",
+    ];
+    let b = sandbox
+        .rless(run)
+        .args(["rootfs:/", "sh", "-c", script])
+        .run();
+    assert_eq!(b.code(), 3);
+    let left = || {
+        let mut lines = processes().into_iter().map(command_line);
+        lines.any(|line| line.starts_with("sleep 4711"))
+    };
+    assert!(!left());
+    // One that is killed, too, and one whose user leaves it.
+    let script = "setsid sleep 4711 & sleep 1000";
+    let run = ["start", "b"];
+    sandbox.rless(["rm", "b"]).ok();
+    let create = [
+        "create",
+        "--name",
+        "b",
+        "--network",
+        "none",
+        "--pid",
+        "container:a",
+    ];
+    sandbox
+        .rless(create)
+        .args(["rootfs:/", "sh", "-c", script])
+        .ok();
+    sandbox.rless(run).ok();
+    wait_for("its processes", SOON, left);
+    let seen = sandbox
+        .rless(["exec", "a", "sh", "-c", "cat /proc/[0-9]*/cmdline"])
+        .ok();
+    assert!(seen.contains("4711"), "{seen}");
+    let refused = sandbox.rless(["rm", "-f", "-t", "0", "a"]).run();
+    assert!(refused.err.contains("dependent"), "{}", refused.err);
+    sandbox.rless(["kill", "b"]).ok();
+    wait_for("their end", SOON, || !left());
+    assert_eq!(
+        sandbox.rless(["exec", "a", "echo", "lives"]).ok(),
+        "lives\n"
+    );
+    sandbox.rless(["rm", "-f", "-t", "0", "b", "a"]).ok();
+}
+
+#[test]
+fn shared_memory_goes_with_the_ipc_namespace() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    first(&sandbox);
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--ipc",
+        "container:a",
+        "rootfs:/",
+        "sh",
+        "-c",
+    ];
+    sandbox.rless(run).arg("echo mine >/dev/shm/mark").ok();
+    let seen = sandbox.rless(["exec", "a", "cat", "/dev/shm/mark"]).ok();
+    assert_eq!(seen, "mine\n");
+    let own = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "rootfs:/",
+        "ls",
+        "/dev/shm",
+    ];
+    assert_eq!(sandbox.rless(own).ok(), "");
+    // It is still what it was for the one, when the other is gone.
+    let options = sandbox
+        .rless(["exec", "a", "grep", " /dev/shm ", "/proc/self/mounts"])
+        .ok();
+    assert!(
+        options.starts_with("shm ") || options.starts_with("tmpfs "),
+        "{options}"
+    );
+    for word in ["nosuid", "nodev", "noexec"] {
+        assert!(options.contains(word), "{options}");
+    }
+    sandbox.rless(["rm", "-f", "-t", "0", "a"]).ok();
+}
+
+#[test]
+fn namespaces_of_two_containers_are_not_shared_at_once() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    for name in ["a", "b"] {
+        let create = ["create", "--network", "none", "--name", name];
+        sandbox.rless(create).args(["rootfs:/", "true"]).ok();
+    }
+    let run = |flags: &[&str]| {
+        let run = sandbox.rless(["run", "--rm"]).args(flags);
+        run.args(["rootfs:/", "true"]).exits(125).err
+    };
+    let said = run(&["--network", "container:a", "--pid", "container:b"]);
+    assert!(said.contains("different containers"), "{said}");
+    let said = run(&["--pid", "container:a", "--init"]);
+    assert!(said.contains("--init"), "{said}");
+    let said = run(&["--ipc", "container:a", "--userns", "keep-id"]);
+    assert!(said.contains("--userns and --ipc"), "{said}");
+    sandbox.rless(["rm", "a", "b"]).ok();
+}
+
+#[test]
+fn streams_that_are_passed_through_are_the_caller_s_own() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let home = sandbox.dir.join("streams");
+    sandbox.make_dir(&home);
+    let script = "\"$0\" run -i --network none --name c --log-driver passthrough rootfs:/ \
+                  sh -c 'cat; echo err >&2; stat -L -c %i /proc/self/fd/1' <in >out 2>err; stat -c %i out";
+    std::fs::write(home.join("in"), "given\n").unwrap();
+    std::fs::set_permissions(home.join("in"), PermissionsExt::from_mode(0o644)).unwrap();
+    let inode = sandbox.sh(script).arg(sandbox.binary()).cwd(&home).ok();
+    let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap();
+    assert_eq!(read("out"), format!("given\n{inode}"));
+    assert_eq!(read("err"), "err\n");
+    // Never a terminal: who has one of the host's can type into it.
+    let run = [
+        "run",
+        "-t",
+        "--log-driver",
+        "passthrough",
+        "rootfs:/",
+        "true",
+    ];
+    assert!(sandbox.rless(run).exits(125).err.contains("TTY"));
+    sandbox.rless(["rm", "c"]).ok();
+}
