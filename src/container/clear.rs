@@ -23,19 +23,24 @@
 //! **Names.** A name whose container is gone is free: whoever wants it or lists containers unlinks it. A
 //! container whose name is gone (a power cut: names are not flushed) gets it back, or a random
 //! one if another container has it by now. Names are unlinked under `names/.lock` only, so that nobody
-//! unlinks one that has been given away since it looked.
+//! unlinks one that has been given away since it looked. A container's lock is taken before that of the names, and
+//! neither is waited for without end.
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::events::Action;
 use super::record::{Containers, Record, is_id, locked};
 use super::{swept, volumes};
-use crate::error::{Fault, Kind, Result, ResultExt};
+use crate::error::{Fault, Kind, Result, ResultExt, failed};
 use crate::store::files::{self, Lock};
+
+/// How long another command may hold the names.
+const NAMES_HELD: Duration = Duration::from_secs(10);
 
 impl Containers {
     /// Removes the container of `record`, with its anonymous volumes if `volumes` says so (never those that
@@ -230,8 +235,10 @@ impl Containers {
         Ok(())
     }
 
+    /// Held for a moment, or while a supervisor that is renamed answers; who stands still with it is not waited for.
     pub(super) fn lock_names(&self) -> Result<Lock> {
-        Lock::exclusive(&self.names().join(".lock"))
+        let lock = Lock::exclusive_within(&self.names().join(".lock"), NAMES_HELD)?;
+        Ok(lock.ok_or_else(|| failed("another command holds the names of the containers"))?)
     }
 
     /// Unlinks a name whose container is gone.

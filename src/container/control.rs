@@ -9,12 +9,15 @@ use serde_json::Value as Json;
 use super::ask::{Heard, Question, ask};
 use super::events::Action;
 use super::health::Status;
-use super::record::{Containers, Record, State};
+use super::record::{Containers, Record, State, unless_gone};
 use super::stop::{elsewhere, improper, kill_supervisor};
 use crate::error::{Result, failed, usage};
+use crate::store::files::Lock;
 
 /// How long a supervisor may take to answer what it does at once.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// As [`PATIENCE`], where others wait meanwhile.
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// Sends `signal` to the container's first process; SIGKILL is waited for.
 ///
@@ -78,7 +81,7 @@ pub fn pause(containers: &Containers, record: &Record, pause: bool) -> Result<()
     }
 }
 
-fn silent(id: &str) -> crate::error::Fault {
+pub(super) fn silent(id: &str) -> crate::error::Fault {
     failed(format!("the supervisor of container {id} does not answer"))
         .hint(format!("`rless rm -f {id}` ends it"))
 }
@@ -89,54 +92,87 @@ fn silent(id: &str) -> crate::error::Fault {
 /// names, so that nobody takes the new one for a left-over meanwhile. Killed in between, the container has two
 /// names, of which the record's counts, and listing containers unlinks the other.
 ///
+/// All containers share the lock of the names, so nothing is waited for under it but the answer of the container's own supervisor,
+/// for [`BRIEF`]; the lock of a container that does not run is taken before it (as `rm` does, see `clear.rs`).
+///
 /// # Errors
-/// The name is malformed or taken.
+/// The name is malformed or taken; another command holds the container, or its supervisor does not answer.
 pub fn rename(containers: &Containers, record: &Record, name: &str) -> Result<()> {
     super::names::check(name)?;
     elsewhere(record)?;
     if name == record.name {
         return Ok(());
     }
-    let _names = containers.lock_names()?;
-    if let Some(holder) = containers.link_name(name, &record.id)? {
-        return Err(super::record::name_taken(name, &holder).into());
-    }
-    let renamed = write_name(containers, record, name);
-    let goes = if renamed.is_ok() { &record.name } else { name };
-    containers.unlink_name(goes, &record.id)?;
-    renamed
-}
-
-fn write_name(containers: &Containers, record: &Record, name: &str) -> Result<()> {
-    let mut live = record.state.live();
+    let gone = || super::record::no_such(&record.id);
+    let place = containers.place(&record.id);
     for _ in 0..5 {
-        if live {
-            let question = Question::Rename {
-                name: name.to_owned(),
-            };
-            match ask(containers, &record.id, &question, Some(PATIENCE))? {
+        let now = containers.load(&record.id)?.ok_or_else(gone)?;
+        if now.state.live() {
+            match rename_under_names(containers, &now, name, || {
+                ask_rename(containers, &now, name)
+            })? {
                 Heard::Done(_) => return Ok(()),
                 Heard::Silence => return Err(silent(&record.id).into()),
-                Heard::Nobody => {}
+                Heard::Nobody => continue,
             }
         }
-        let gone = || super::record::no_such(&record.id);
-        let _lock = containers.lock(&record.id)?.ok_or_else(gone)?;
-        let place = containers.place(&record.id);
+        let lock = unless_gone(Lock::exclusive_within(&place.lock(), BRIEF))?;
+        let Some(_lock) = lock else {
+            let now = containers.load(&record.id)?.ok_or_else(gone)?;
+            if now.state.live() {
+                continue;
+            }
+            return Err(held(&record.id).into());
+        };
+        // Only now nobody else changes it.
         let mut now = containers.read(&place)?.ok_or_else(gone)?;
-        live = now.state.live();
-        if !live {
+        if !now.state.live() {
+            let old = now.clone();
             name.clone_into(&mut now.name);
-            place.replace(&now)?;
+            rename_under_names(containers, &old, name, || {
+                place.replace(&now).map(|()| Heard::Done(Json::Null))
+            })?;
             containers.emit(&now, Action::Rename);
             return Ok(());
         }
     }
-    Err(failed(format!(
-        "renaming container {}: it comes and goes",
-        record.id
-    ))
-    .into())
+    let text = format!("renaming container {}: it comes and goes", record.id);
+    Err(failed(text).into())
+}
+
+/// Links `name`, has the record changed by `write`, and unlinks the name that is over then.
+fn rename_under_names(
+    containers: &Containers,
+    record: &Record,
+    name: &str,
+    write: impl FnOnce() -> Result<Heard>,
+) -> Result<Heard> {
+    let _names = containers.lock_names()?;
+    if let Some(holder) = containers.link_name(name, &record.id)? {
+        return Err(super::record::name_taken(name, &holder).into());
+    }
+    let heard = write();
+    let goes = match heard {
+        Ok(Heard::Done(_)) => &record.name,
+        _ => name,
+    };
+    containers.unlink_name(goes, &record.id)?;
+    heard
+}
+
+fn ask_rename(containers: &Containers, record: &Record, name: &str) -> Result<Heard> {
+    let name = name.to_owned();
+    ask(
+        containers,
+        &record.id,
+        &Question::Rename { name },
+        Some(BRIEF),
+    )
+}
+
+fn held(id: &str) -> crate::error::Fault {
+    failed(format!("another command holds container {id}"))
+        .hint("a commit, an export or a copy of it, perhaps: try again when that is done")
 }
 
 /// What [`wait`] waits for.

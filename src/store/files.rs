@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
@@ -241,6 +241,21 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(e)) => Err(e),
         })
+    }
+
+    /// As [`Lock::exclusive`], waiting for `patience` at most: `None` when somebody else holds it for longer.
+    ///
+    /// # Errors
+    /// As [`Lock::exclusive`].
+    pub fn exclusive_within(path: &Path, patience: Duration) -> Result<Option<Lock>> {
+        let began = Instant::now();
+        loop {
+            let lock = Self::try_exclusive(path)?;
+            if lock.is_some() || began.elapsed() >= patience {
+                return Ok(lock);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn take(path: &Path, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
