@@ -5,7 +5,8 @@
 //! - It is made in `upper/frozen/.new-RANDOM/`, whose file `lock` its maker holds. One that is only looked at (a commit, an
 //!   archive) keeps that name and goes when its [`Frozen`] is dropped; one that is kept is renamed to its name,
 //!   when everything in it is durable. Unlocked `.new-…` are left-overs: the next open of the upper, and the next freeze,
-//!   remove them.
+//!   remove them. The directory `frozen` itself is locked while one is made until its `lock` is held, and while it is looked
+//!   whether one is.
 //! - *Restoring* makes a second frozen state's worth of links, beside, and then gives that the name `upper/restore` (the
 //!   point of no return). The next open puts its `data` and its `journal` in the place of the upper's, in this order, each by a
 //!   rename, and goes on where an earlier one was killed.
@@ -53,6 +54,7 @@ impl Frozen {
             .create(&all)
             .with_context(what)?;
         sweep(upper);
+        let _alone = alone(&all);
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("{e}"))?;
         let dir = all.join(format!("{UNFINISHED}{:016x}", u64::from_le_bytes(bytes)));
@@ -179,7 +181,7 @@ pub fn list(upper: &Path) -> Result<Vec<(String, std::time::SystemTime)>> {
 pub fn remove(upper: &Path, name: &str) -> Result<bool> {
     let gone = Frozen::place(upper)?;
     match fs::rename(state(upper, name), gone.dir()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(_) if !state(upper, name).exists() => return Ok(false),
         other => other.with_context(|| format!("removing the state {name}"))?,
     }
     Ok(true)
@@ -242,13 +244,22 @@ pub(super) fn sweep(upper: &Path) {
         {
             continue;
         }
-        let locked = File::open(entry.path().join("lock"))
-            .is_ok_and(|f| Flock::lock(f, FlockArg::LockExclusiveNonblock).is_err());
-        if !locked {
+        // Held until it is removed; a look at it has found nobody between its making and its lock.
+        let lock = {
+            let _alone = alone(&upper.join("frozen"));
+            let lock = File::open(entry.path().join("lock"));
+            lock.map(|f| Flock::lock(f, FlockArg::LockExclusiveNonblock))
+        };
+        if !matches!(lock, Ok(Err(_))) {
             // What cannot be removed is tried again.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Keeps makers and sweepers apart for a moment; where directories cannot be locked nothing does.
+fn alone(all: &Path) -> Option<Flock<File>> {
+    Flock::lock(File::open(all).ok()?, FlockArg::LockExclusive).ok()
 }
 
 /// Makes the files and directories in `from` again in `to`, as links.
@@ -276,4 +287,40 @@ fn sync(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sweeps_spares_who_has_just_begun() {
+        let upper = tempfile::tempdir().unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                // As another process does, which `MAKING` does not keep away.
+                scope.spawn(|| {
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        sweep(upper.path());
+                    }
+                });
+            }
+            let made: Result<()> = (0..300).try_for_each(|_| {
+                let place = Frozen::place(upper.path())?;
+                fs::create_dir(place.dir())?;
+                Ok(())
+            });
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            made.unwrap();
+        });
+        // The dead leave theirs with a lock that nobody holds, or without.
+        let frozen = upper.path().join("frozen");
+        fs::create_dir_all(frozen.join(".new-1/state/data")).unwrap();
+        File::create(frozen.join(".new-1/lock")).unwrap();
+        fs::create_dir(frozen.join(".new-2")).unwrap();
+        sweep(upper.path());
+        assert_eq!(fs::read_dir(&frozen).unwrap().count(), 0);
+        assert!(!remove(upper.path(), "none").unwrap());
+    }
 }
