@@ -10,7 +10,6 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,6 @@ use crate::error::{Fault, Kind, Result, ResultExt, failed, kind, usage};
 use crate::network::NetworkMode;
 use crate::runtime::idmap::{self, Mapping, Rung, Userns};
 use crate::store::files::read_json;
-use crate::sys::supervise::pidfd_open;
 
 /// What a record's `network` begins with then.
 const PREFIX: &str = "container:";
@@ -171,10 +169,8 @@ pub fn target(containers: &Containers, id: &str) -> Result<OwnedFd> {
     };
     let record = containers.load(id)?.ok_or_else(stopped)?;
     let init = record.init.filter(|_| record.state == State::Running);
-    // Our own reaper (`--init`) is closed to us, too: its child, the command, is not.
-    let pid = init.and_then(|init| super::top::joinable(init.pid));
-    let pid = pid.ok_or_else(stopped)?;
-    pidfd_open(Pid::from_raw(pid)).map_err(|_| stopped().into())
+    let target = init.and_then(super::top::target);
+    Ok(target.ok_or_else(stopped)?)
 }
 
 /// Refuses to remove a container whose namespaces another uses.

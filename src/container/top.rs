@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use oci_spec::runtime::Spec;
 
-use super::record::{Containers, Record, State};
+use super::host;
+use super::record::{Containers, Process, Record, State};
 use super::supervisor::session;
 use crate::error::{Result, failed, usage};
 use crate::runtime::Accounts;
@@ -80,7 +81,8 @@ fn descriptor(word: &str) -> Option<&'static (&'static str, &'static str, &'stat
 /// It does not run, or a word is no descriptor.
 pub fn top(containers: &Containers, record: &Record, words: &[String]) -> Result<Vec<Vec<String>>> {
     let init = record.init.filter(|_| record.state == State::Running);
-    let init = init.ok_or_else(|| usage("top can only be used on running containers"))?;
+    let ended = || usage("top can only be used on running containers");
+    let init = init.ok_or_else(ended)?;
     let mut wanted = names(words);
     if wanted.is_empty() {
         wanted = DEFAULT.to_vec();
@@ -90,8 +92,12 @@ pub fn top(containers: &Containers, record: &Record, words: &[String]) -> Result
         .iter()
         .map(|w| descriptor(w).ok_or_else(|| unknown(w)));
     let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
-    let names = Names::of(containers, record, init.pid)?;
+    let names = Names::of(containers, record, init)?;
     let mut found = processes(init.pid);
+    // Only now it is known whose they are.
+    if host::process(Pid::from_raw(init.pid)) != Some(init) {
+        return Err(ended().into());
+    }
     found.sort_by_key(|p| p.pid);
     let heads = wanted.iter().map(|d| d.2.to_owned()).collect();
     let rows = found.iter().map(|p| {
@@ -109,14 +115,13 @@ struct Names {
 }
 
 impl Names {
-    fn of(containers: &Containers, record: &Record, init: i32) -> Result<Names> {
+    fn of(containers: &Containers, record: &Record, init: Process) -> Result<Names> {
         let config = containers.place(&record.id).dir.join("config.json");
         let spec: Option<Spec> = read_json(&config)?;
         let spec = spec.ok_or_else(|| failed("the container has no configuration"))?;
         let mapping = session::mapping(&spec, false);
         // Our own reaper is closed to us, too: its child is asked then.
-        let target = joinable(init).and_then(|pid| pidfd_open(Pid::from_raw(pid)).ok());
-        let read = match &target {
+        let read = match &target(init) {
             Some(target) => crate::runtime::accounts(target.as_fd(), &mapping)?,
             None => None,
         };
@@ -152,7 +157,7 @@ fn inside(lines: &[IdRange], host: u32) -> Option<u32> {
 }
 
 /// Init, or its first child where init is our reaper.
-pub(super) fn joinable(init: i32) -> Option<i32> {
+fn joinable(init: i32) -> Option<i32> {
     let open = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok();
     if open(init) {
         return Some(init);
@@ -162,6 +167,16 @@ pub(super) fn joinable(init: i32) -> Option<i32> {
         .split_ascii_whitespace()
         .filter_map(|c| c.parse().ok());
     children.find(|c| open(*c))
+}
+
+/// A pidfd of a process that is in all namespaces of the container whose first process is `init`, and may be joined; `None`
+/// when that has ended.
+pub(super) fn target(init: Process) -> Option<OwnedFd> {
+    let pid = joinable(init.pid)?;
+    let target = pidfd_open(Pid::from_raw(pid)).ok()?;
+    // Looked at after it was opened: the number may be another's by now.
+    let same = host::process(Pid::from_raw(init.pid)) == Some(init);
+    (same && joinable(init.pid) == Some(pid)).then_some(target)
 }
 
 /// One process, as /proc shows it.
@@ -438,5 +453,16 @@ mod tests {
         assert_eq!(seen.host, own);
         assert!(seen.elapsed() >= 0.0 && !seen.args.is_empty());
         assert_eq!(seen.id("Uid", 1), nix::unistd::geteuid().as_raw());
+    }
+
+    #[test]
+    fn nobody_enters_what_has_only_the_number_of_a_container() {
+        let own = host::process(Pid::this()).unwrap();
+        assert!(target(own).is_some());
+        let before = Process {
+            start: own.start - 1,
+            ..own
+        };
+        assert!(target(before).is_none());
     }
 }

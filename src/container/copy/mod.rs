@@ -27,7 +27,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::files::{Naming, Unpack};
-use super::host;
 use super::image::{kind_number, kind_of};
 use super::record::{Containers, Record};
 use super::stop::{elsewhere, improper};
@@ -166,15 +165,7 @@ fn place(store: &Store, containers: &Containers, record: &Record) -> Result<Plac
     let access = if record.state.live() {
         let running = || improper(record, "can only copy from and to running containers");
         let init = record.init.ok_or_else(running)?;
-        let first = Pid::from_raw(init.pid);
-        // Our own reaper (`--init`) cannot be joined, its first child can.
-        let pid = Pid::from_raw(top::joinable(init.pid).ok_or_else(running)?);
-        let pidfd = supervise::pidfd_open(pid).context("opening the container's first process")?;
-        // Looked at after it was opened: the number may be another's by now.
-        if host::process(first) != Some(init) || top::joinable(init.pid) != Some(pid.as_raw()) {
-            return Err(running().into());
-        }
-        Access::Live(pidfd)
+        Access::Live(top::target(init).ok_or_else(running)?)
     } else {
         Access::Ended(Box::new(View::of(store, containers, &record.id, true)?))
     };

@@ -1,13 +1,16 @@
 //! What the supervisor does when it is asked: see [`crate::container::ask`] for the questions.
 
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sys::socket::{MsgFlags, send};
 use serde_json::Value as Json;
 
 use super::relay::Relay;
 use super::sessions::Around;
-use crate::container::ask::Question;
+use crate::container::ask::{Question, answer};
 use crate::container::events::Action;
 use crate::container::protocol::Frame;
 use crate::container::record::{STOP_TIMEOUT, State};
@@ -16,62 +19,86 @@ use crate::container::update;
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::sys::supervise::pidfd_kill;
 
+/// When a question is answered.
+enum Answered {
+    /// It is done.
+    Now,
+    /// When the container has ended.
+    AtTheEnd,
+    /// When it is done, by who does it.
+    ByAnother,
+}
+
 impl Relay<'_> {
     /// Takes the question of client `i`.
     pub(super) fn asked(&mut self, i: usize, question: &[u8]) {
         let unknown = || usage("the container's supervisor is of another version of rless");
         let answer = match serde_json::from_slice(question) {
             Err(_) => Err(unknown().into()),
-            Ok(Question::Check) => return self.asked_for_check(i),
-            Ok(question) => self.act(&question),
+            Ok(question) => self.act(i, question),
         };
         match answer {
-            Ok(None) => self.front.clients[i].awaits_end = true,
-            Ok(Some(value)) => self.front.clients[i].answer(Ok(value)),
+            Ok(Answered::Now) => self.front.clients[i].answer(Ok(Json::Null)),
+            Ok(Answered::AtTheEnd) => self.front.clients[i].awaits_end = true,
+            Ok(Answered::ByAnother) => {}
             Err(e) => self.front.clients[i].answer(Err(e)),
         }
     }
 
-    /// Does what was asked for; `None`: the end of the container is the answer.
-    fn act(&mut self, question: &Question) -> Result<Option<Json>> {
+    /// Does what client `i` asked for.
+    fn act(&mut self, i: usize, question: Question) -> Result<Answered> {
         match question {
-            Question::Wait => Ok(None),
+            Question::Wait => return Ok(Answered::AtTheEnd),
             Question::Stop { timeout } => {
-                self.stop(*timeout);
-                Ok(None)
+                self.stop(timeout);
+                return Ok(Answered::AtTheEnd);
             }
             Question::Kill { signal } => {
-                self.kill(*signal)?;
+                self.kill(signal)?;
                 self.tell(Action::Kill);
-                Ok(Some(Json::Null))
             }
-            // The result is the answer: see `asked`.
-            Question::Check => Ok(None),
-            Question::Pause => self.freeze(true).map(Some),
-            Question::Unpause => self.freeze(false).map(Some),
+            Question::Check => {
+                self.asked_for_check(i);
+                return Ok(Answered::ByAnother);
+            }
+            Question::Pause => self.freeze(true)?,
+            Question::Unpause => self.freeze(false)?,
             Question::Freeze { dir, content } => {
-                let waits = "it is between two runs: its restart policy waits";
-                let cow = self.job.cow.as_ref().context(waits)?;
-                cow.freeze(dir, *content)?;
-                Ok(Some(Json::Null))
+                self.freeze_files(i, dir, content)?;
+                return Ok(Answered::ByAnother);
             }
             Question::Update { change } => {
                 let job = &mut *self.job;
                 let record = &mut job.record;
-                job.limits = update::apply(&job.place, record, change, &job.cgroups, self.scope)?;
+                job.limits = update::apply(&job.place, record, &change, &job.cgroups, self.scope)?;
                 self.tell(Action::Update);
-                Ok(Some(Json::Null))
             }
             Question::Rename { name } => {
-                let old = std::mem::replace(&mut self.job.record.name, name.clone());
+                let old = std::mem::replace(&mut self.job.record.name, name);
                 if let Err(e) = self.job.place.replace(&self.job.record) {
                     self.job.record.name = old;
                     return Err(e);
                 }
                 self.tell(Action::Rename);
-                Ok(Some(Json::Null))
             }
         }
+        Ok(Answered::Now)
+    }
+
+    /// Makes a frozen state of its files for client `i` and answers when it is there. That syncs what the container wrote, so it is a
+    /// thread's: the relay goes on meanwhile.
+    fn freeze_files(&mut self, i: usize, dir: PathBuf, content: bool) -> Result<()> {
+        let waits = "it is between two runs: its restart policy waits";
+        let cow = self.job.cow.clone().context(waits)?;
+        let socket = self.front.clients[i].fd().try_clone_to_owned();
+        let socket = socket.context("keeping the client's connection")?;
+        self.sessions.beside("rless-freeze", move || {
+            let frozen = cow.freeze(&dir, content);
+            for packet in answer(frozen.map(|()| Json::Null)) {
+                // A client that is gone leaves what another sweeps.
+                let _ = send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL);
+            }
+        })
     }
 
     /// Ends the container for good, first kindly.
@@ -119,7 +146,7 @@ impl Relay<'_> {
         Ok(())
     }
 
-    fn freeze(&mut self, frozen: bool) -> Result<Json> {
+    fn freeze(&mut self, frozen: bool) -> Result<()> {
         let record = &mut self.job.record;
         let (from, to, act) = if frozen {
             (State::Running, State::Paused, "pausing")
@@ -153,7 +180,7 @@ impl Relay<'_> {
         } else {
             Action::Unpause
         });
-        Ok(Json::Null)
+        Ok(())
     }
 
     /// A container that was asked to end and has not is killed.

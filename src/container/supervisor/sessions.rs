@@ -6,19 +6,19 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
 
 use super::Job;
 use super::session::{Given, Order, ROLE};
 use crate::cgroup::Scope;
 use crate::container::events::{self, Action, Event};
+use crate::container::top;
 use crate::error::{Result, ResultExt, failed, usage};
 use crate::sys::file::{message_pair, send_message};
-use crate::sys::supervise::pidfd_open;
 
 /// How long sessions may take to end after their container.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,9 +36,14 @@ pub(super) struct Around<'a> {
     pub(super) agent: Option<BorrowedFd<'a>>,
 }
 
-/// The sessions' supervisors, which are children of this process.
+/// What goes on beside the relay while the container runs.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Vec<Running>);
+pub(super) struct Sessions {
+    /// The sessions' supervisors, which are children of this process.
+    children: Vec<Running>,
+    /// Threads that do for a client what takes its time.
+    threads: Vec<JoinHandle<()>>,
+}
 
 /// A session's supervisor.
 #[derive(Debug)]
@@ -110,13 +115,25 @@ impl Sessions {
             .stderr(Stdio::null())
             .spawn()
             .context("starting the session's supervisor")?;
-        self.0.push(Running { child, quiet });
+        self.children.push(Running { child, quiet });
+        Ok(())
+    }
+
+    /// Does `act` in a thread, which the end of the run waits for.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn beside(&mut self, name: &str, act: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.threads.retain(|thread| !thread.is_finished());
+        let thread = Builder::new().name(name.to_owned()).spawn(act);
+        self.threads
+            .push(thread.context("starting a thread of the supervisor")?);
         Ok(())
     }
 
     /// Collects those that have ended.
     pub(super) fn reap(&mut self, job: &Job) {
-        self.0.retain_mut(|running| match running.child.try_wait() {
+        self.children.retain_mut(|running| match running.child.try_wait() {
             Ok(Some(_)) if running.quiet => false,
             Ok(Some(status)) => {
                 let mut event = Event::container(&job.record, Action::ExecDied);
@@ -128,13 +145,17 @@ impl Sessions {
         });
     }
 
-    /// The container has ended, and with it what the sessions run: waits for them.
+    /// The container has ended, and with it what the sessions run: waits for them, and for what needs its files.
     pub(super) fn end(&mut self, job: &Job) {
         let until = Instant::now() + PATIENCE;
         self.reap(job);
-        while !self.0.is_empty() && Instant::now() < until {
+        while !self.children.is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
             self.reap(job);
+        }
+        for thread in self.threads.drain(..) {
+            // What went wrong in it, its client was told.
+            let _ = thread.join();
         }
     }
 }
@@ -142,20 +163,13 @@ impl Sessions {
 /// A pidfd of a process in the container's namespaces that may be joined: our own reaper (`--init`) is closed to
 /// all, but its first child, the command, is not.
 fn command_of(around: Around<'_>) -> Result<OwnedFd> {
-    let init = || around.init.try_clone_to_owned();
-    let init = || init().context("taking hold of the container");
-    let record = around.job.record.init.filter(|_| around.job.init);
-    let Some(reaper) = record else {
-        return init();
-    };
-    let path = format!("/proc/{0}/task/{0}/children", reaper.pid);
-    let children = std::fs::read_to_string(path).unwrap_or_default();
-    let first = children.split_ascii_whitespace().next();
-    let first: i32 = first
-        .and_then(|pid| pid.parse().ok())
-        .ok_or_else(|| failed("entering the container: its command is gone"))?;
-    // It is the container's that holds its PID now, or nobody's: the reaper, its parent, is ours to collect.
-    pidfd_open(Pid::from_raw(first)).context("taking hold of the container's command")
+    if around.job.init {
+        let init = around.job.record.init;
+        let gone = || failed("entering the container: its command is gone");
+        return Ok(init.and_then(top::target).ok_or_else(gone)?);
+    }
+    let init = around.init.try_clone_to_owned();
+    init.context("taking hold of the container")
 }
 
 fn give(socket: &OwnedFd, what: Given, fd: BorrowedFd<'_>) -> Result<()> {
