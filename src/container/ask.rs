@@ -146,7 +146,7 @@ fn connect(
 ) -> Result<Result<OwnedFd, Heard>> {
     let place = containers.place(id);
     loop {
-        match supervisor::connect(&place.live) {
+        match supervisor::connect(&place.live, Duration::ZERO) {
             Ok(socket) => return Ok(Ok(socket)),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(failed(format!("asking the supervisor of {id}: {e}")).into());

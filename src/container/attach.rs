@@ -74,7 +74,7 @@ pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended
     if record.state != State::Running {
         return Err(refused().into());
     }
-    let socket = supervisor::connect(&place.live).fault(refused)?;
+    let socket = supervisor::connect(&place.live, supervisor::PATIENCE).fault(refused)?;
     let spec: Option<Spec> = files::read_json(&place.dir.join("config.json"))?;
     let process = spec.as_ref().and_then(|s| s.process().as_ref());
     let tty = process.and_then(|p| p.terminal()).unwrap_or(false);

@@ -8,7 +8,7 @@
 //! A client that is killed leaves the process running, and signals are not passed on, as podman has it:
 //! Ctrl-C without a terminal ends the client.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -123,8 +123,13 @@ pub(super) fn open(containers: &Containers, record: &Record, session: &Session) 
         return Err(improper().into());
     }
     let fds = preserved(session.preserve_fds)?;
-    let Ok(socket) = supervisor::connect(&containers.place(&record.id).live) else {
-        return Err(improper().into());
+    let place = containers.place(&record.id);
+    let socket = match supervisor::connect(&place.live, supervisor::PATIENCE) {
+        Ok(socket) => socket,
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            return Err(super::control::silent(&record.id).into());
+        }
+        Err(_) => return Err(improper().into()),
     };
     let json = serde_json::to_vec(session).map_err(|e| failed(e.to_string()))?;
     for packet in pieces(&json, Frame::More, Frame::Exec) {

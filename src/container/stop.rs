@@ -10,6 +10,7 @@ use super::ask::{Heard, Question, ask};
 use super::events::Action;
 use super::host;
 use super::record::{Containers, Record, STOP_TIMEOUT, State};
+use super::supervisor;
 use crate::error::{Fault, Kind, Result, failed};
 
 /// How long a supervisor may take over its own work, once the container has ended.
@@ -55,7 +56,9 @@ pub fn stop(
 pub(super) fn kill_supervisor(containers: &Containers, record: &Record) {
     let now = containers.load(&record.id).ok().flatten();
     let supervisor = now.and_then(|r| r.supervisor).or(record.supervisor);
-    if let Some(supervisor) = supervisor {
+    // Its record says so when the container runs.
+    let listening = || supervisor::listening(&containers.place(&record.id).live);
+    if let Some(supervisor) = supervisor.or_else(listening) {
         host::kill_process(supervisor);
     }
 }

@@ -7,16 +7,22 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, send, sockopt};
+use nix::unistd::Pid;
 
-use crate::container::ask;
 use crate::container::protocol::{FRAME, Frame};
+use crate::container::record::Process;
+use crate::container::{ask, host};
 use crate::error::Result;
 
 /// Queued bytes from which on the first client holds the container's output back.
 const HOLD_BACK: usize = 256 * 1024;
+/// How long a client that joins waits to be let in, while more of them wait than the supervisor has places for.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Queued bytes at which a later client is dropped.
 const FAR_BEHIND: usize = 4 * 1024 * 1024;
 
@@ -204,22 +210,48 @@ pub(super) fn listen(dir: &std::path::Path) -> io::Result<OwnedFd> {
     let held = std::fs::File::open(dir)?;
     let path = format!("/proc/self/fd/{}/attach", held.as_raw_fd());
     bind(listener.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
-    listen(&listener, Pending::new(16)?)?;
+    listen(&listener, Pending::new(128)?)?;
     Ok(listener)
 }
 
 /// A connection to the attach socket in `dir`, for a client.
 ///
 /// # Errors
-/// Nobody listens.
-pub fn connect(dir: &std::path::Path) -> io::Result<OwnedFd> {
+/// Nobody listens; `WouldBlock`: so many wait to be heard that there was no place for `patience`.
+pub fn connect(dir: &std::path::Path, patience: Duration) -> io::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-    let flags = SockFlag::SOCK_CLOEXEC;
+    // A supervisor that stands still must not hold its clients where they cannot look at the clock.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     let held = std::fs::File::open(dir)?;
     let path = format!("/proc/self/fd/{}/attach", held.as_raw_fd());
-    connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+    let address = UnixAddr::new(path.as_str())?;
+    let began = Instant::now();
+    loop {
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EAGAIN) if began.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(socket)
+}
+
+/// Who listens on the attach socket in `dir`, told by the kernel: the supervisor, before its record says so.
+pub fn listening(dir: &std::path::Path) -> Option<Process> {
+    let peer = || {
+        let socket = connect(dir, Duration::ZERO).ok()?;
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
+        Some(Pid::from_raw(credentials.pid()))
+    };
+    let pid = peer()?;
+    let found = host::process(pid);
+    // It listens after that look, too: the number was its own then.
+    found.filter(|_| peer() == Some(pid))
 }
 
 /// Takes one connection from the attach socket.
@@ -291,10 +323,29 @@ mod tests {
         std::fs::create_dir(&deep).unwrap();
         let listener = listen(&deep).unwrap();
         assert!(accept(listener.as_fd()).is_none());
-        let client = connect(&deep).unwrap();
+        assert_eq!(listening(&deep), host::process(Pid::this()));
+        while accept(listener.as_fd()).is_some() {}
+        let client = connect(&deep, Duration::ZERO).unwrap();
         let mut server = Client::new(accept(listener.as_fd()).unwrap(), false);
         drop(client);
         assert_eq!(server.receive(&mut [0; FRAME]), None);
         assert!(server.gone());
+    }
+
+    #[test]
+    fn who_does_not_listen_holds_nobody_who_connects() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = listen(dir.path()).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match connect(dir.path(), Duration::from_millis(20)) {
+                Ok(socket) => waiting.push(socket),
+                Err(e) => break e,
+            }
+            assert!(waiting.len() < 10_000, "there is no bound");
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert!(connect(dir.path(), Duration::ZERO).is_err() && listening(dir.path()).is_none());
     }
 }
