@@ -20,7 +20,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -181,11 +183,38 @@ pub fn check(config: &LogConfig) -> Result<()> {
             );
             return Err(usage(text).into());
         }
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(path);
+        let file = open_to_write(path);
         file.fault(|| failed(format!("opening the log {}", path.display())))?;
     }
     Ok(())
+}
+
+/// Opens a log for appending, mode 0600. It is a file, or a device like `/dev/null`: what waits for a reader would stop a container.
+pub(super) fn open_to_write(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    proper(&file)?;
+    Ok(file)
+}
+
+/// Opens a log for reading.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    proper(&file)?;
+    Ok(file)
+}
+
+fn proper(file: &File) -> io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() || kind.is_char_device() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
 }
 
 /// One line of a log file.

@@ -125,6 +125,7 @@ pub fn prepare(
     let job = Job {
         containers: containers.clone(),
         place,
+        before: None,
         lock: held.lock,
         record,
         emulate_ids: mapping.rung == Rung::SingleId,

@@ -59,9 +59,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
         keys,
         tell: Some(attached),
     });
-    let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
-        let _ = containers.discard(&id);
-    })?;
+    let (socket, supervisor) = supervisor::launch(job)?;
     stay(socket, supervisor, id, how)
 }
 
@@ -78,7 +76,9 @@ pub fn create(store: &Store, request: &Request, progress: &dyn Progress) -> Resu
     containers.heal_live();
     let mut job = make(store, &containers, request, progress)?;
     job.record.state = State::Created;
-    job.place.replace(&job.record)?;
+    job.place.replace(&job.record).inspect_err(|_| {
+        let _ = containers.discard(&job.record.id);
+    })?;
     Containers::make_durable(&job.place);
     let _ = std::fs::remove_dir_all(&job.place.live);
     Ok(job.record.id)

@@ -54,7 +54,10 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
             return Err(improper(record, &format!("unable to start container: it {text}")).into());
         }
         state if state.live() => None,
-        _ => again(store, &containers, &record.id)?,
+        _ => {
+            before_it(store, &containers, record)?;
+            again(store, &containers, &record.id)?
+        }
     };
     let Some(mut job) = job else {
         return beside(&containers, record, how, keys);
@@ -71,12 +74,26 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     launch(job, how)
 }
 
+/// Starts the container whose namespaces that of `record` shares, as podman does, unless it runs.
+fn before_it(store: &Store, containers: &Containers, record: &Record) -> Result<()> {
+    let doing = || failed(format!("unable to start container {}", record.id));
+    // What is wrong with either comes up when it is needed.
+    let Ok(stored) = Stored::read(&containers.place(&record.id).dir) else {
+        return Ok(());
+    };
+    let other = shared::whose(&stored.request).map(|id| containers.load(id));
+    match other.transpose()?.flatten() {
+        Some(other) if !other.state.live() => match start(store, &other, &How::default())? {
+            Outcome::NotStarted(_, text) => Err(anyhow::Error::from(failed(text))).fault(doing),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
 fn launch(job: Job, how: Option<Attach>) -> Result<Outcome> {
-    let (id, before) = (job.record.id.clone(), job.place.clone());
-    let (socket, supervisor) = supervisor::launch(job).inspect_err(|_| {
-        // The record has not been touched; nobody is alive.
-        let _ = fs::remove_dir_all(&before.live);
-    })?;
+    let id = job.record.id.clone();
+    let (socket, supervisor) = supervisor::launch(job)?;
     stay(socket, supervisor, id, how)
 }
 
@@ -143,6 +160,7 @@ fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>
         })?;
     }
     files::create_dir_all_private(&place.live)?;
+    let before = record.clone();
     (record.boot, record.host) = (host::boot_id().to_owned(), host::id().to_owned());
     (record.exit_code, record.error, record.oom_killed) = (None, None, false);
     (record.restarts, record.stopped_by_user) = (0, false);
@@ -152,7 +170,11 @@ fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>
         lock,
     };
     let prepared = prepare::prepare(store, containers, &stored, ground, held, record);
-    let written = prepared.and_then(|(job, _)| job.place.replace(&job.record).map(|()| job));
+    let written = prepared.and_then(|(mut job, _)| {
+        job.before = Some(Box::new(before));
+        job.place.replace(&job.record)?;
+        Ok(job)
+    });
     written.map(Some).inspect_err(|_| {
         let _ = fs::remove_dir_all(&place.live);
     })
@@ -174,12 +196,11 @@ pub fn revive(store: &Store) {
         let wanted = record.restart != Restart::No && !record.stopped_by_user;
         if wanted && !record.state.live() {
             let restarts = record.restarts;
+            let _ = before_it(store, &containers, &record);
             if let Ok(Some(mut job)) = again(store, &containers, &id) {
                 job.record.restarts = restarts + 1;
-                let live = job.place.live.clone();
-                if supervisor::launch(job).is_err() {
-                    let _ = fs::remove_dir_all(live);
-                }
+                // What fails is taken back.
+                let _ = supervisor::launch(job);
             }
         }
     }

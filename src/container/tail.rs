@@ -83,7 +83,7 @@ impl Tail {
     #[must_use]
     pub fn end(path: &Path, keep: usize) -> Tail {
         let mut tail = Tail::oldest(path, keep);
-        if let Ok(mut file) = File::open(path)
+        if let Ok(mut file) = super::logs::open_to_read(path)
             && let Ok(meta) = file.metadata()
             && file.seek(SeekFrom::End(0)).is_ok()
         {
@@ -152,7 +152,10 @@ impl Tail {
             }
             let older = at.unwrap_or(self.keep + 1);
             let names = (0..older).rev().map(|n| generation(&self.path, n));
-            let Some(next) = names.filter_map(|p| File::open(p).ok()).next() else {
+            let Some(next) = names
+                .filter_map(|p| super::logs::open_to_read(&p).ok())
+                .next()
+            else {
                 return Ok(false);
             };
             // A rotation between these looks would make it the wrong one.

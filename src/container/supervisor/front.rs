@@ -38,12 +38,12 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(job: &Job, first: Client, signals: SignalFd) -> Front {
+    pub(super) fn new(job: &Job, first: Client, signals: SignalFd, log: Log) -> Front {
         Front {
             signals,
             listener: clients::listen(&job.place.live).ok(),
             clients: vec![first],
-            log: Log::open(&job.place.dir, &job.record).unwrap_or_default(),
+            log,
             backlog: Backlog::default(),
             input_once: job.input_once,
             input_ended: false,

@@ -3,16 +3,15 @@
 //! One write a turn of the supervisor's loop. A full disk must not end a container: the log loses lines instead, and the
 //! line that was cut off is ended before the next one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Zoned;
 
 use crate::container::journal::{self, Journal};
-use crate::container::logs::Driver;
+use crate::container::logs::{self, Driver};
 use crate::container::record::Record;
 use crate::container::tail;
 use crate::error::Result;
@@ -138,9 +137,7 @@ impl LogFile {
 /// Opens `path` for appending, mode 0600, and tells how long it is.
 fn create(path: &Path) -> Result<(File, u64)> {
     let doing = || format!("opening the log {}", path.display());
-    let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).open(path);
-    let file = file.with_context(doing)?;
+    let file = logs::open_to_write(path).with_context(doing)?;
     let size = file.metadata().with_context(doing)?.len();
     Ok((file, size))
 }

@@ -45,6 +45,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use self::clients::Client;
 use self::front::Front;
 use self::health::Checks;
+use self::log::Log;
 use self::relay::Relay;
 use self::sessions::Sessions;
 use self::strays::Strays;
@@ -67,7 +68,7 @@ use crate::sys::supervise::{self, pidfd_kill};
 use crate::sys::tty::WindowSize;
 use crate::trace;
 
-pub use self::clients::connect;
+pub use self::clients::{PATIENCE, connect, listening};
 pub use self::log::Stream;
 
 /// Everything a supervisor needs; nothing is looked up again.
@@ -109,6 +110,8 @@ pub struct Job {
     pub emulate_ids: bool,
     /// Compiled seccomp filters.
     pub seccomp_cache: PathBuf,
+    /// Its record to go back to when not even a supervisor can be had; `None`: it goes then.
+    pub before: Option<Box<Record>>,
     /// Held until the container has ended: the last to be dropped, since who waits for it opens the file system next.
     pub lock: Lock,
 }
@@ -117,13 +120,22 @@ pub struct Job {
 /// foreground caller collects it, so that nothing of the container is left when it returns.
 ///
 /// # Errors
-/// No process or socket left, or this process has threads.
+/// No process or socket left, or this process has threads. The container is as before then, or gone if it was to be made.
 pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-        .context("making the supervisor's socket")?;
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
     trace::mark("fork");
-    match supervise::fork().context("forking the supervisor")? {
+    let forked = pair
+        .context("making the supervisor's socket")
+        .and_then(|pair| Ok((pair, supervise::fork().context("forking the supervisor")?)));
+    let ((ours, theirs), pid) = match forked {
+        Ok(forked) => forked,
+        Err(e) => {
+            take_back(&job);
+            return Err(e);
+        }
+    };
+    match pid {
         Some(pid) => {
             // The file system is the child's now; here it must not even be closed in order.
             std::mem::forget(job.cow);
@@ -138,18 +150,35 @@ pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
     }
 }
 
+/// Nobody supervises it, and its lock is still held.
+fn take_back(job: &Job) {
+    let undone = match &job.before {
+        Some(before) => job.place.replace(before),
+        None => job.containers.discard(&job.record.id),
+    };
+    if let Err(e) = undone {
+        // The next command finds nobody alive.
+        trace::mark(&format!("taking back: {e:#}"));
+    }
+    let _ = std::fs::remove_dir_all(&job.place.live);
+}
+
 fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("supervisor");
     let client = Client::new(client, true);
-    let prepared = passed(&job).and_then(|passed| Ok((passed, prepare()?)));
-    let signals = match prepared {
-        Ok((passed, signals)) => {
+    let ready = passed(&job).and_then(|passed| {
+        let signals = prepare()?;
+        let log = Log::open(&job.place.dir, &job.record)?;
+        Ok((passed, signals, log))
+    });
+    let (signals, log) = match ready {
+        Ok((passed, signals, log)) => {
             job.passed = passed;
-            signals
+            (signals, log)
         }
         Err(e) => return fail(job, client, &e),
     };
-    let mut front = Front::new(&job, client, signals);
+    let mut front = Front::new(&job, client, signals, log);
     let mut scope = None;
     let first = start(&job, &mut scope);
     let ended = first.map(|running| live(&mut job, &mut front, running, scope.as_ref()));

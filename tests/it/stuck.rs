@@ -1,0 +1,171 @@
+//! Nothing that one command holds, and nobody who stands still, keeps the commands for other containers; and what stands still
+//! can be ended.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Sandbox, processes, skip, wait_for, world};
+
+/// The directory of a container.
+pub(crate) fn directory(sandbox: &Sandbox, name: &str) -> std::path::PathBuf {
+    let containers = sandbox.store().join("containers");
+    let id = std::fs::read_link(containers.join("names").join(name)).unwrap();
+    containers.join(id)
+}
+
+/// The supervisor of a container, out of its record.
+pub(crate) fn supervisor(sandbox: &Sandbox, name: &str) -> Pid {
+    let text = std::fs::read(directory(sandbox, name).join("record.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let pid = record["supervisor"]["pid"].as_i64().unwrap();
+    Pid::from_raw(i32::try_from(pid).unwrap())
+}
+
+fn names(sandbox: &Sandbox) -> String {
+    sandbox.rless(["ps", "-a", "--format", "{{.Names}}"]).ok()
+}
+
+/// `rootfs:/`, so that nothing has to be pulled.
+fn create(sandbox: &Sandbox, name: &str) {
+    let args = "create --network none --name";
+    let cmd = sandbox.rless(args.split(' ')).arg(name);
+    cmd.args(["rootfs:/", "sleep", "1000"]).ok();
+}
+
+/// strace on a process and its threads, attached when this returns.
+fn traced(pid: Pid, options: &[&str]) -> Child {
+    let mut strace = Command::new("strace")
+        .args(["-f", "-o", "/dev/null"])
+        .args(options)
+        .args(["-p", &pid.to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = std::io::BufReader::new(strace.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut String::new()).unwrap();
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    strace
+}
+
+#[test]
+fn a_rename_that_has_to_wait_keeps_nobody() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    for name in ["held", "other", "third"] {
+        create(&sandbox, name);
+    }
+    // As a commit of a container that does not run holds it.
+    let lock = File::open(directory(&sandbox, "held").join("lock")).unwrap();
+    lock.lock().unwrap();
+    let began = Instant::now();
+    let mut renaming = sandbox.rless(["rename", "held", "free"]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    sandbox.rless(["rename", "other", "another"]).ok();
+    sandbox.rless(["rm", "third"]).ok();
+    assert!(began.elapsed() < Duration::from_secs(2), "they waited");
+    assert_eq!(renaming.wait().unwrap().code(), Some(125));
+    let said = crate::harness::rest(renaming.stderr.take());
+    assert!(said.contains("another command holds"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(8));
+    drop(lock);
+    assert_eq!(names(&sandbox), "held\nanother\n");
+    sandbox.rless(["rename", "held", "free"]).ok();
+    sandbox.rless(["rm", "-a"]).ok();
+}
+
+#[test]
+fn a_supervisor_that_stands_still_keeps_no_names() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    for name in ["still", "other"] {
+        create(&sandbox, name);
+    }
+    sandbox.rless(["start", "still"]).ok();
+    let pid = supervisor(&sandbox, "still");
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let mut renaming = sandbox.rless(["rename", "still", "moving"]).spawn();
+    std::thread::sleep(Duration::from_millis(200));
+    sandbox.rless(["rm", "other"]).ok();
+    assert!(began.elapsed() < Duration::from_secs(6), "rm waited");
+    assert_eq!(renaming.wait().unwrap().code(), Some(125));
+    let said = crate::harness::rest(renaming.stderr.take());
+    assert!(said.contains("does not answer"), "{said}");
+    kill(pid, Signal::SIGCONT).unwrap();
+    // It may still have done it.
+    wait_for("one name", Duration::from_secs(5), || {
+        ["still\n", "moving\n"].contains(&&*names(&sandbox))
+    });
+    sandbox.rless(["rm", "-f", "-t", "0", "-a"]).ok();
+}
+
+#[test]
+fn a_supervisor_that_hangs_before_its_record_is_killed() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: under an ordinary user's strace rless-idmap has no capabilities");
+    }
+    let sandbox = Sandbox::new(world);
+    create(&sandbox, "hung");
+    // It stops where it would make the container's first process.
+    let options = "strace -f -o /dev/null -e trace=clone3 -e inject=clone3:signal=STOP:when=1";
+    let start = sandbox.rless(["start", "hung"]).wrapped(options.split(' '));
+    let mut start = start.spawn();
+    let format = "{{.State}}";
+    wait_for("its start", Duration::from_secs(20), || {
+        sandbox.rless(["ps", "-a", "--format", format]).ok() == "initialized\n"
+            && processes().into_iter().any(|pid| {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+                let status = status.unwrap_or_default();
+                status.contains("State:\tT") && status.contains("Name:\trless")
+            })
+    });
+    sandbox.rless(["rm", "-f", "-t", "0", "hung"]).ok();
+    assert_eq!(names(&sandbox), "");
+    assert_ne!(start.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_freeze_that_takes_its_time_keeps_nobody() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    let args = "run -d --network none --name c busybox sh -c";
+    let script = "dd if=/dev/zero of=/f bs=1M count=4; while :; do echo tick; sleep 0.1; done";
+    sandbox.rless(args.split(' ')).arg(script).ok();
+    let log = directory(&sandbox, "c").join("ctr.log");
+    let ticks = || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.lines().filter(|l| l.ends_with(" tick")).count()
+    };
+    wait_for("its first line", Duration::from_secs(20), || ticks() > 0);
+    let slow = "-e trace=fsync,fdatasync,sync_file_range -e inject=fsync,fdatasync,sync_file_range:delay_enter=1500000";
+    let slow: Vec<&str> = slow.split(' ').collect();
+    let mut strace = traced(supervisor(&sandbox, "c"), &slow);
+    let tar = sandbox.dir.join("tmp/c.tar");
+    let export = sandbox.rless(["export", "-o"]).arg(&tar).arg("c");
+    let mut export = export.spawn();
+    std::thread::sleep(Duration::from_millis(700));
+    let (began, before) = (Instant::now(), ticks());
+    sandbox.rless(["kill", "-s", "CONT", "c"]).ok();
+    let took = began.elapsed();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(ticks() > before + 1, "its output stands still");
+    assert!(export.try_wait().unwrap().is_none(), "it was not slow");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(export.wait().unwrap().success());
+    assert!(std::fs::metadata(&tar).unwrap().len() > 4 << 20);
+    kill(
+        Pid::from_raw(i32::try_from(strace.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    strace.wait().unwrap();
+    sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
+}
