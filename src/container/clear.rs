@@ -53,9 +53,9 @@ impl Containers {
             let goes = volumes && !self.used_by_another(name, &record.id);
             volumes::set_owner(&self.volumes, name, goes.then_some(&record.id))?;
         }
-        // It may be another container's by now.
+        // It may be another container's by now, or somebody else's.
         if let Some(path) = &record.cidfile
-            && fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == 64)
+            && fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == 64)
             && fs::read(path).is_ok_and(|id| id == record.id.as_bytes())
         {
             let _ = fs::remove_file(path);

@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,7 @@ pub fn make(
     let mut request = settled(request)?;
     shared::settle(containers, &mut request)?;
     let request = &request;
+    let mut cidfile = request.cidfile.as_deref().map(CidFile::claim).transpose()?;
     let mapping = shared::mapping(containers, request)?;
     trace::mark("mapping planned");
     let image = image::resolve(store, request, &mapping, progress)?;
@@ -93,23 +94,74 @@ pub fn make(
         ..Made::default()
     };
     let ground = Ground { mapping, image };
-    let result = assemble(store, containers, request, ground, reserved, &mut made);
+    let written = cidfile.as_mut().map_or(Ok(()), |file| file.write(&id));
+    let result =
+        written.and_then(|()| assemble(store, containers, request, ground, reserved, &mut made));
     // The record names them now, or nobody wants them.
     made.held.clear();
-    if result.is_err() {
-        if let Some(path) = &made.cidfile {
-            let _ = fs::remove_file(path);
-        }
-        let _ = containers.discard(&id);
+    match &result {
+        Err(_) => drop(containers.discard(&id)),
+        Ok(_) => cidfile.iter_mut().for_each(CidFile::keep),
     }
     result
+}
+
+/// The file of `--cidfile`, which must not be there before; it goes unless it is kept.
+#[derive(Debug)]
+struct CidFile<'a> {
+    path: &'a Path,
+    file: fs::File,
+    kept: bool,
+}
+
+impl<'a> CidFile<'a> {
+    /// Makes it, empty, before there is anything to write into it.
+    fn claim(path: &'a Path) -> Result<CidFile<'a>> {
+        let mut options = fs::File::options();
+        // Not through a link, either.
+        let file = options.write(true).create_new(true).mode(0o644).open(path);
+        match file {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(failed(format!(
+                "container id file exists. Ensure another container is not using it or delete {}",
+                path.display()
+            ))
+            .into()),
+            file => Ok(CidFile {
+                path,
+                file: file
+                    .fault(|| failed(format!("making the file {} of --cidfile", path.display())))?,
+                kept: false,
+            }),
+        }
+    }
+
+    fn write(&mut self, id: &str) -> Result<()> {
+        use std::io::Write;
+        self.file.write_all(id.as_bytes()).fault(|| {
+            failed(format!(
+                "writing the container id to {}",
+                self.path.display()
+            ))
+        })
+    }
+
+    fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for CidFile<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(self.path);
+        }
+    }
 }
 
 /// What to unmake when a later step fails.
 #[derive(Debug, Default)]
 struct Made {
     id: String,
-    cidfile: Option<PathBuf>,
     /// Of the container's volumes, until its record is there.
     held: Vec<Lock>,
 }
@@ -122,10 +174,6 @@ fn assemble(
     reserved: Reserved,
     made: &mut Made,
 ) -> Result<Job> {
-    if let Some(path) = &request.cidfile {
-        write_cidfile(path, &reserved.id)?;
-        made.cidfile = Some(path.clone());
-    }
     // Until the record names the image.
     let _hold = ground.image.hold.take();
     let mounts = mounts(store, containers, request, &ground.image.says, made)?;
@@ -191,18 +239,6 @@ fn fix_ports(request: &mut Request, published: &[network::Published]) {
     for (asked, got) in request.ports.iter_mut().zip(published) {
         asked.host = HostPort::From(got.host_port);
     }
-}
-
-fn write_cidfile(path: &Path, id: &str) -> Result<()> {
-    use std::io::Write;
-    let file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(path);
-    file.and_then(|mut f| f.write_all(id.as_bytes()))
-        .fault(|| failed(format!("writing the container id to {}", path.display())))
 }
 
 /// The user's mounts and the image's volumes, with sources found and volumes made.
@@ -407,5 +443,43 @@ pub(super) fn port(published: &network::Published) -> Port {
         container_port: published.container_port,
         range: published.count,
         protocol: published.protocol.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cidfile_that_is_there_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("c"), dir.path().join("l"));
+        fs::write(&path, "precious").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+        for path in [&path, &link] {
+            let e = CidFile::claim(path).unwrap_err();
+            let text = format!(
+                "container id file exists. Ensure another container is not using it or delete {}",
+                path.display()
+            );
+            assert_eq!(e.to_string(), text);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert!(link.is_symlink() && !link.exists());
+    }
+
+    #[test]
+    fn a_cidfile_goes_with_what_was_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c");
+        let mut file = CidFile::claim(&path).unwrap();
+        file.write("abc").unwrap();
+        drop(file);
+        assert!(!path.exists());
+        let mut file = CidFile::claim(&path).unwrap();
+        file.write("abc").unwrap();
+        file.keep();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
     }
 }
