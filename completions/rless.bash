@@ -2618,7 +2618,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__inspect)
-            opts="-f -l -s -k -h --format --latest --size --type --help"
+            opts="-f -l -s -t -h --format --latest --size --type --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2636,7 +2636,7 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                -k)
+                -t)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

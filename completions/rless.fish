@@ -954,7 +954,7 @@ complete -c rless -n "__fish_rless_using_subcommand attach" -s l -l latest -d 'A
 complete -c rless -n "__fish_rless_using_subcommand attach" -l no-stdin -d 'Do not pass standard input to the container'
 complete -c rless -n "__fish_rless_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rless -n "__fish_rless_using_subcommand inspect" -s f -l format -d 'Render a Go template for each instead of JSON' -r
-complete -c rless -n "__fish_rless_using_subcommand inspect" -s k -l type -d 'What the names are: container, image, volume, all' -r
+complete -c rless -n "__fish_rless_using_subcommand inspect" -s t -l type -d 'What the names are: container, image, volume, all' -r
 complete -c rless -n "__fish_rless_using_subcommand inspect" -s l -l latest -d 'Show the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand inspect" -s s -l size -d 'Add what containers take on disk'
 complete -c rless -n "__fish_rless_using_subcommand inspect" -s h -l help -d 'Print help'

@@ -1,6 +1,5 @@
 //! `rless inspect`.
 
-use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::format::{self, Row};
@@ -30,7 +29,7 @@ pub(crate) struct Args {
     size: bool,
     /// What the names are: container, image, volume, all
     #[arg(
-        short,
+        short = 't',
         long = "type",
         value_name = "TYPE",
         default_value = "all",
@@ -166,7 +165,7 @@ pub(crate) fn render(found: &[Json], format: &str) -> Result<String> {
             *size = human::size(size.as_u64().unwrap_or(0)).into();
         }
     }
-    if matches!(format, "" | "json") {
+    if format.is_empty() || format::is_json(format) {
         return Ok(format::inspected(&found));
     }
     // Go's names of these fields, as podman takes them.
@@ -186,7 +185,7 @@ pub(crate) fn render(found: &[Json], format: &str) -> Result<String> {
     Ok(out)
 }
 
-/// What a template sees: times as Go prints them, and the names of Go's fields.
+/// What a template sees: times that are times, and the names of Go's fields.
 fn fields(mut json: Json) -> Json {
     let times = [
         "/Created",
@@ -198,12 +197,7 @@ fn fields(mut json: Json) -> Json {
     ];
     for pointer in times {
         if let Some(value) = json.pointer_mut(pointer) {
-            let time = value.as_str().and_then(|t| t.parse::<Timestamp>().ok());
-            let zero = || "0001-01-01 00:00:00 +0000 UTC".to_owned();
-            *value = time
-                .filter(|t| t.as_second() > -62_000_000_000)
-                .map_or_else(zero, human::date)
-                .into();
+            *value = format::time(value.as_str().unwrap_or_default());
         }
     }
     for mount in json
@@ -255,12 +249,16 @@ mod tests {
             show("{{json .NetworkSettings.Ports}}"),
             "{\"80/tcp\":[{\"HostPort\":\"8080\"}],\"99/tcp\":null}\n"
         );
-        let ports = show("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{end}}");
-        assert!(
-            ports.contains("80/tcp ") && ports.contains("99/tcp "),
-            "{ports}"
-        );
         assert_eq!(show("{{if .State.Health}}yes{{else}}no{{end}}"), "no\n");
+        assert_eq!(
+            show("{{json .Created}} {{json .State}} {{.State.StartedAt.Unix}}"),
+            "\"2026-01-01T00:00:00.5Z\" {\"Health\":null,\"StartedAt\":\"0001-01-01T00:00:00Z\"} -62135596800\n"
+        );
+        assert_eq!(show("{{ json . }}"), show("json"));
+        assert_eq!(
+            show("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{end}}"),
+            "80/tcp 99/tcp \n"
+        );
         assert!(render(std::slice::from_ref(&object), "{{.State.Health.Status}}").is_err());
         assert!(render(&[object], "{{.Nope}}").is_err());
     }

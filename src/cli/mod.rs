@@ -301,6 +301,29 @@ mod tests {
         definition().debug_assert();
     }
 
+    /// clap takes a short flag's letter from the field's name, not from the flag's.
+    #[test]
+    fn short_flags_are_letters_of_their_long_ones() {
+        fn look(command: &clap::Command, odd: &mut Vec<String>) {
+            for arg in command.get_arguments() {
+                if let (Some(short), Some(long)) = (arg.get_short(), arg.get_long())
+                    && !long.starts_with(short)
+                {
+                    odd.push(format!("{} -{short} --{long}", command.get_name()));
+                }
+            }
+            command.get_subcommands().for_each(|c| look(c, odd));
+        }
+        let mut odd = Vec::new();
+        look(&definition(), &mut odd);
+        // As podman has them.
+        let meant = ["ps -n --last", "list -n --last"];
+        odd.retain(|o| !meant.contains(&o.as_str()));
+        assert!(odd.is_empty(), "{odd:?}");
+        assert!(parse(&["inspect", "-t", "image", "x"]).is_ok());
+        assert!(parse(&["inspect", "-k", "image", "x"]).is_err());
+    }
+
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
         let words = std::iter::once("rless").chain(line.iter().copied());
         definition()
