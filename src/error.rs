@@ -131,6 +131,21 @@ pub fn report(error: &anyhow::Error) -> String {
     format!("{PREFIX}{}", message(error))
 }
 
+/// `text` with its control characters (C0, DEL, C1) written as `\x1b`, but for those in `kept`: a terminal
+/// shows them instead of obeying. For whatever may come from an image or a container.
+#[must_use]
+pub fn visible(text: &str, kept: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !kept.contains(&c) {
+            out.push_str(&format!("\\x{:02x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// [`report`] without its first word: for a message that goes to another process first.
 #[must_use]
 pub fn message(error: &anyhow::Error) -> String {
@@ -151,7 +166,7 @@ pub fn message(error: &anyhow::Error) -> String {
         text.push_str("\n  hint: ");
         text.push_str(hint);
     }
-    text
+    visible(&text, &['\n', '\t'])
 }
 
 /// Every fault of the chain, outermost first.
@@ -182,6 +197,16 @@ mod tests {
             report(&e),
             "Error: starting container: no such file\n  hint: check PATH"
         );
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        let e = anyhow!("reading \u{1b}]0;x\u{7}\u{9b}2J\u{7f}\r").context("a\nb\tc");
+        assert_eq!(
+            report(&e),
+            "Error: a\nb\tc: reading \\x1b]0;x\\x07\\x9b2J\\x7f\\x0d"
+        );
+        assert_eq!(visible("é\n", &[]), "é\\x0a");
     }
 
     #[test]

@@ -36,7 +36,11 @@ struct Lists {
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    if args.format.as_ref().is_some_and(|f| f != "json") {
+    if args
+        .format
+        .as_ref()
+        .is_some_and(|f| !super::format::is_json(f))
+    {
         return Err(usage("only supported value for '--format' is 'json'").into());
     }
     let store = Store::open()?;

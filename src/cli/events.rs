@@ -54,7 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 fn line(event: &Event, format: Option<&str>, whole: bool) -> Result<String> {
     match format {
         None => Ok(human_line(event, whole) + "\n"),
-        Some("json") => Ok(serde_json::to_string(event).unwrap_or_default() + "\n"),
+        Some(format) if format::is_json(format) => {
+            Ok(serde_json::to_string(event).unwrap_or_default() + "\n")
+        }
         Some(template) => {
             let text = format::object(&row(event), Some(template))?;
             Ok(text.unwrap_or_default())

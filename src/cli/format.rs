@@ -3,17 +3,24 @@
 //! The words are podman's: `--format json` prints every row as JSON; a Go template is rendered
 //! once per row with a newline after each, or once over the whole list when it has a `{{range`;
 //! the prefix `table` adds headings and aligned columns. `\t` and `\n` in a template typed in a
-//! shell mean tab and newline. Besides Go's own functions there are podman's: `json`, `lower`,
-//! `upper`, `title`, `join`, `split`, `pad`, `truncate`.
+//! shell mean tab and newline. What gtmpl lacks of Go's language is added by rewriting actions
+//! (`actions.rs`), and of its functions and podman's in `functions.rs`.
 //!
 //! A row has two faces, as in podman: the fields a template sees (`{{.RunningFor}}`) and the JSON
 //! object, which carries raw values.
+//!
+//! Cells of a table come from images and from whoever made a container; on a terminal their control
+//! characters are written out ([`visible`]).
 
-use crate::error::{Result, usage};
-use gtmpl::{Func, FuncError, Template, Value};
+mod actions;
+mod functions;
+
+use self::functions::{FUNCTIONS, TIME, time_value};
+use crate::error::{Result, usage, visible};
+use gtmpl::{Template, Value};
 use serde_json::Value as Json;
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// One row of a listing, or the one object of a showing command.
 #[derive(Debug, Clone)]
@@ -56,7 +63,7 @@ impl Listing<'_> {
     pub fn render(&self, rows: &[Row], format: Option<&str>) -> Result<String> {
         match format {
             None | Some("") => self.render_table(rows, self.table, self.fit),
-            Some("json") => {
+            Some(text) if is_json(text) => {
                 let all: Vec<&Json> = rows.iter().map(|r| &r.json).collect();
                 Ok(format!("{}\n", pretty(&all)))
             }
@@ -91,12 +98,17 @@ impl Listing<'_> {
 
     fn render_table(&self, rows: &[Row], text: &str, fit: bool) -> Result<String> {
         let template = parse_with(text, table_text)?;
+        let on_terminal = std::io::stdout().is_terminal();
         let mut lines = Vec::with_capacity(rows.len() + 1);
         if self.heading {
             lines.push(render(&template, self.heading_row())?);
         }
         for row in rows {
-            lines.push(render(&template, to_go(&row.fields, true))?);
+            let mut fields = row.fields.clone();
+            if on_terminal {
+                tame(&mut fields);
+            }
+            lines.push(render(&template, to_go(&fields, true))?);
         }
         let width = if fit { terminal_width() } else { None };
         Ok(align(&lines, width))
@@ -126,7 +138,7 @@ impl Listing<'_> {
 pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
     match format {
         None | Some("") => Ok(None),
-        Some("json") => Ok(Some(format!("{}\n", pretty(&row.json)))),
+        Some(text) if is_json(text) => Ok(Some(format!("{}\n", pretty(&row.json)))),
         Some(text) => {
             let mut out = render(&parse(text)?, to_go(&row.fields, true))?;
             // As podman: by what the template ends with, not what it prints.
@@ -135,6 +147,33 @@ pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
             }
             Ok(Some(out))
         }
+    }
+}
+
+/// A format that means JSON, by podman's rule: `json`, `{{json}}`, `{{json .}}`.
+#[must_use]
+pub fn is_json(format: &str) -> bool {
+    let format = format.trim();
+    let action = format
+        .strip_prefix("{{")
+        .and_then(|f| f.strip_suffix("}}"))
+        .and_then(|f| f.trim().strip_prefix("json"));
+    format == "json" || action.is_some_and(|rest| matches!(rest.trim(), "" | "."))
+}
+
+/// A time among a row's fields, of its RFC 3339 text: a template prints it as Go does, `json` as it is.
+#[must_use]
+pub fn time(text: &str) -> Json {
+    serde_json::json!({ TIME: text })
+}
+
+/// Writes out the control characters of every text in `fields`.
+fn tame(fields: &mut Json) {
+    match fields {
+        Json::String(text) => *text = visible(text, &[]),
+        Json::Array(items) => items.iter_mut().for_each(tame),
+        Json::Object(map) => map.values_mut().for_each(tame),
+        _ => {}
     }
 }
 
@@ -164,7 +203,6 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
 /// Columns of the terminal on standard output, if it is one.
 #[must_use]
 pub fn terminal_width() -> Option<usize> {
-    use std::io::IsTerminal;
     if !std::io::stdout().is_terminal() {
         return None;
     }
@@ -223,7 +261,7 @@ fn parse_with(text: &str, between: fn(&str) -> String) -> Result<Template> {
     let mut template = Template::default();
     template.add_funcs(&FUNCTIONS);
     template
-        .parse(shown(text, between))
+        .parse(actions::rewrite(text, between))
         .map_err(|e| usage(format!("parsing --format template {text:?}: {e}")))?;
     Ok(template)
 }
@@ -236,55 +274,6 @@ fn plain_text(text: &str) -> String {
 /// In a table blanks end a column, too, as podman has it.
 fn table_text(text: &str) -> String {
     plain_text(text).replace(' ', "\t")
-}
-
-/// Lists and maps print as Go's `%v` does, which gtmpl does not know: what is printed as it is goes through `show`. Nor
-/// has it methods with arguments; podman's only one is `.Label "name"`.
-fn shown(text: &str, between: fn(&str) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("{{") {
-        let (before, action) = rest.split_at(at + 2);
-        out.push_str(&between(before));
-        let Some(end) = action.find("}}") else {
-            rest = action;
-            break;
-        };
-        let (inside, after) = action.split_at(end);
-        let plain = inside.trim_matches([' ', '-']);
-        let field = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$');
-        if plain.starts_with(['.', '$']) && plain.chars().all(field) {
-            out.push_str(&inside.replacen(plain, &format!("show {plain}"), 1));
-        } else {
-            out.push_str(&inside.replace(".Label \"", "label .Labels \""));
-        }
-        rest = after;
-    }
-    out + &between(rest)
-}
-
-/// Go's `%v`.
-fn verbatim(value: &Value) -> String {
-    let pairs = |map: &HashMap<String, Value>, open: &str, close: &str| {
-        let mut pairs: Vec<String> = map
-            .iter()
-            .map(|(k, v)| format!("{k}:{}", verbatim(v)))
-            .collect();
-        pairs.sort();
-        format!("{open}{}{close}", pairs.join(" "))
-    };
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(verbatim).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Map(map) => pairs(map, "map[", "]"),
-        Value::Object(map) => pairs(map, "{", "}"),
-        Value::NoValue => "<no value>".to_owned(),
-        Value::Nil => String::new(),
-        other => other.to_string(),
-    }
 }
 
 fn render(template: &Template, value: Value) -> Result<String> {
@@ -333,6 +322,9 @@ fn to_go(json: &Json, object: bool) -> Value {
         },
         Json::Array(items) => Value::Array(items.iter().map(|i| to_go(i, object)).collect()),
         Json::Object(map) => {
+            if let Some(Json::String(time)) = map.get(TIME) {
+                return time_value(time);
+            }
             let map: HashMap<String, Value> = map
                 .iter()
                 .map(|(k, v)| {
@@ -349,113 +341,6 @@ fn to_go(json: &Json, object: bool) -> Value {
                 Value::Map(map)
             }
         }
-    }
-}
-
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::NoValue | Value::Nil | Value::Function(_) => Json::Null,
-        Value::Bool(b) => Json::Bool(*b),
-        Value::String(s) => Json::String(s.clone()),
-        Value::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
-            (Some(i), _, _) => Json::from(i),
-            (_, Some(u), _) => Json::from(u),
-            (_, _, f) => Json::from(f.unwrap_or(0.0)),
-        },
-        Value::Array(items) => Json::Array(items.iter().map(to_json).collect()),
-        Value::Object(map) | Value::Map(map) => {
-            Json::Object(map.iter().map(|(k, v)| (k.clone(), to_json(v))).collect())
-        }
-    }
-}
-
-const FUNCTIONS: [(&str, Func); 10] = [
-    ("label", |args| match args {
-        [
-            Value::Map(labels) | Value::Object(labels),
-            Value::String(name),
-        ] => {
-            let found = labels.get(name).cloned();
-            Ok(found.unwrap_or_else(|| String::new().into()))
-        }
-        _ => Err(FuncError::ExactlyXArgs("label".to_owned(), 2)),
-    }),
-    ("show", |args| {
-        let value = first("show", args)?;
-        Ok(Value::String(verbatim(value)))
-    }),
-    ("json", |args| {
-        let value = first("json", args)?;
-        Ok(Value::String(to_json(value).to_string()))
-    }),
-    ("lower", |args| {
-        text("lower", args).map(|s| s.to_lowercase().into())
-    }),
-    ("upper", |args| {
-        text("upper", args).map(|s| s.to_uppercase().into())
-    }),
-    ("title", |args| {
-        let s = text("title", args)?;
-        let mut chars = s.chars();
-        let head: String = chars
-            .next()
-            .into_iter()
-            .flat_map(char::to_uppercase)
-            .collect();
-        Ok(Value::String(head + chars.as_str()))
-    }),
-    ("join", |args| match args {
-        [Value::Array(items), Value::String(by)] => {
-            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-            Ok(Value::String(items.join(by)))
-        }
-        _ => Err(FuncError::Generic(
-            "join needs a list and a separator".into(),
-        )),
-    }),
-    ("split", |args| match args {
-        [Value::String(s), Value::String(by)] => Ok(Value::Array(
-            s.split(by.as_str())
-                .map(|p| Value::String(p.into()))
-                .collect(),
-        )),
-        _ => Err(FuncError::Generic(
-            "split needs a text and a separator".into(),
-        )),
-    }),
-    ("pad", |args| {
-        let s = text("pad", args)?;
-        let count = |i: usize| args.get(i).and_then(number).unwrap_or(0);
-        let (before, after) = (" ".repeat(count(1)), " ".repeat(count(2)));
-        Ok(Value::String(if s.is_empty() {
-            s
-        } else {
-            before + &s + &after
-        }))
-    }),
-    ("truncate", |args| {
-        let s = text("truncate", args)?;
-        let most = args.get(1).and_then(number).unwrap_or(usize::MAX);
-        Ok(Value::String(s.chars().take(most).collect()))
-    }),
-];
-
-fn first<'a>(name: &str, args: &'a [Value]) -> Result<&'a Value, FuncError> {
-    args.first()
-        .ok_or_else(|| FuncError::AtLeastXArgs(name.to_owned(), 1))
-}
-
-fn text(name: &str, args: &[Value]) -> Result<String, FuncError> {
-    Ok(first(name, args)?.to_string())
-}
-
-fn number(value: &Value) -> Option<usize> {
-    match value {
-        Value::Number(n) => n
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .map(|n| n.min(4096)),
-        _ => None,
     }
 }
 
@@ -596,6 +481,51 @@ mod tests {
             show("{{with .M}}{{.Labels.a}}{{.Labels.z}}{{end}}"),
             "1<no value>\n"
         );
+    }
+
+    #[test]
+    fn a_map_is_gone_through_by_its_keys() {
+        let names = ["b", "a", "d", "c", "f", "e"];
+        let labels: Json = names.iter().map(|n| ((*n).to_owned(), json!(n))).collect();
+        let row: Row = json!({"Labels": labels, "L": ["x", "y"], "E": {}, "N": null}).into();
+        let show = |format| object(&row, Some(format)).unwrap().unwrap();
+        assert_eq!(
+            show("{{range $k, $v := .Labels}}{{$k}}={{$v}}{{.}} {{end}}|"),
+            "a=aa b=bb c=cc d=dd e=ee f=ff |\n"
+        );
+        assert_eq!(
+            show("{{- range .Labels -}} {{.}} {{- end -}} |"),
+            "abcdef|\n"
+        );
+        assert_eq!(
+            show(
+                "{{range $i, $x := .L}}{{if $i}},{{end}}{{$x}}{{range $.Labels}}{{.}}{{end}}{{end}}"
+            ),
+            "xabcdef,yabcdef\n"
+        );
+        assert_eq!(show("{{range .E}}x{{else}}none{{end}}"), "none\n");
+        assert_eq!(show("{{range .N}}x{{else}}none{{end}}"), "none\n");
+        assert_eq!(show("{{range .L}}{{.}}{{else}}none{{end}}"), "xy\n");
+    }
+
+    #[test]
+    fn json_has_three_spellings() {
+        for format in ["json", " json ", "{{json .}}", "{{ json . }}", "{{json}}"] {
+            assert!(is_json(format), "{format}");
+            assert!(show(format).starts_with("[\n"), "{format}");
+        }
+        for format in ["{{json .Names}}", "jsonx", "{{json ..}}", "{{.}}", "{json}"] {
+            assert!(!is_json(format), "{format}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        let mut row =
+            json!({"Names": "a\u{1b}[2Jb", "Labels": {"k": ["\u{9b}1m\u{7f}\n"]}, "N": 1});
+        tame(&mut row);
+        let plain = json!({"Names": "a\\x1b[2Jb", "Labels": {"k": ["\\x9b1m\\x7f\\x0a"]}, "N": 1});
+        assert_eq!(row, plain);
     }
 
     #[test]

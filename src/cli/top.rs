@@ -5,7 +5,7 @@ use crate::container::exec::{Session, exec};
 use crate::container::record::Containers;
 use crate::container::run::Outcome;
 use crate::container::top::{are_descriptors, top};
-use crate::error::{Kind, Result, ResultExt, kind, usage};
+use crate::error::{Kind, Result, ResultExt, kind, usage, visible};
 use crate::store::Store;
 
 /// Show the processes of a container.
@@ -47,7 +47,11 @@ pub(crate) fn run(args: Args) -> Result<u8> {
     if !are_descriptors(&words) {
         return ps(&containers, &record, words);
     }
-    let rows = top(&containers, &record, &words)?;
+    let mut rows = top(&containers, &record, &words)?;
+    // Whoever runs in the container chooses these words.
+    for cell in rows.iter_mut().flatten() {
+        *cell = visible(cell, &[]);
+    }
     let columns = rows.first().map_or(0, Vec::len);
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count() + 2).max();
     let widths: Vec<usize> = (0..columns)
