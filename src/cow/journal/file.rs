@@ -18,7 +18,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const MAGIC: &[u8; 8] = b"rlessjnl";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// The oldest that is read: without `Together` records and edges of sizes.
+const OLDEST: u32 = 3;
 pub(super) const HEADER: usize = 48;
 pub(super) const FRAME: usize = 16;
 /// Longest record taken for one: a Data record of a very scattered file.
@@ -129,9 +131,13 @@ impl std::fmt::Debug for Journal {
 
 /// Encodes the header of a journal with `image` image frames before record `first`.
 fn header(base: Base, first: u64, image: u64) -> [u8; HEADER] {
+    header_of(VERSION, base, first, image)
+}
+
+fn header_of(version: u32, base: Base, first: u64, image: u64) -> [u8; HEADER] {
     let mut h = [0u8; HEADER];
     h[..8].copy_from_slice(MAGIC);
-    h[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    h[8..12].copy_from_slice(&version.to_le_bytes());
     h[16..24].copy_from_slice(&base.to_le_bytes());
     h[24..32].copy_from_slice(&first.to_le_bytes());
     h[32..40].copy_from_slice(&image.to_le_bytes());
@@ -187,7 +193,8 @@ fn parse_header(head: &[u8; HEADER], base: Base) -> Result<(u64, u64)> {
         u64::from_le_bytes(v)
     };
     let (theirs, first, image) = (field(16), field(24), field(32));
-    if *head != header(theirs, first, image) || first == 0 {
+    let version = version(head).unwrap_or(VERSION);
+    if *head != header_of(version, theirs, first, image) || first == 0 {
         return Err(failed("not a journal, or a damaged header").into());
     }
     if theirs != base {
@@ -196,28 +203,41 @@ fn parse_header(head: &[u8; HEADER], base: Base) -> Result<(u64, u64)> {
     Ok((first, image))
 }
 
-/// Refuses the journal of another version of rless.
-fn check_version(bytes: &[u8]) -> Result<()> {
-    if let Some([magic @ .., a, b, c, d]) = bytes.first_chunk::<12>()
-        && magic == MAGIC
-    {
-        let version = u32::from_le_bytes([*a, *b, *c, *d]);
-        if version != VERSION {
+/// The version that a header names, if it is one.
+fn version(head: &[u8]) -> Option<u32> {
+    let (number, _) = head.strip_prefix(MAGIC)?.split_first_chunk()?;
+    Some(u32::from_le_bytes(*number))
+}
+
+/// Refuses the journal of a version of rless that this one does not read. Whether it is an older one.
+fn check_version(bytes: &[u8]) -> Result<bool> {
+    if let Some(version) = version(bytes) {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(failed(format!(
-                "the upper was written by another version of rless: its journal has format {version}, this one reads {VERSION}"
+                "the upper was written by another version of rless: its journal has format {version}, this one reads {OLDEST} to {VERSION}"
             ))
             .into());
         }
+        return Ok(version < VERSION);
     }
-    Ok(())
+    Ok(false)
+}
+
+/// From here on the journal has records that an older rless would take for damage: it is to say so itself. One write inside
+/// a sector: the header of before or this one.
+fn raise_version(file: &File, base: Base, found: &Found) -> std::io::Result<()> {
+    file.write_all_at(&header(base, found.folded + 1, found.frames), 0)?;
+    file.sync_all()
 }
 
 /// What is in a journal's file.
 struct Found {
     /// Number of the record before the first one.
     folded: u64,
-    /// Length of header and image.
+    /// Length of header and image,
     image: u64,
+    /// and how many frames the image has.
+    frames: u64,
     /// Number of the last record.
     seq: u64,
     /// Where it ends.
@@ -252,7 +272,7 @@ fn scan(
         rest = behind;
     }
     let folded = first - 1;
-    let image = (bytes.len() - rest.len()) as u64;
+    let (frames, image) = (image, (bytes.len() - rest.len()) as u64);
     let mut seq = folded;
     while let Some((body, behind)) = split_frame(rest, seq + 1) {
         apply(seq + 1, body)?;
@@ -262,6 +282,7 @@ fn scan(
     Ok(Found {
         folded,
         image,
+        frames,
         seq,
         end: (bytes.len() - rest.len()) as u64,
         clean: rest.iter().all(|b| *b == 0),
@@ -323,7 +344,8 @@ impl Journal {
         (&*file)
             .read_to_end(&mut bytes)
             .with_context(|| format!("reading journal {}", path.display()))?;
-        check_version(&bytes).with_context(|| format!("opening journal {}", path.display()))?;
+        let older =
+            check_version(&bytes).with_context(|| format!("opening journal {}", path.display()))?;
         let mut room = bytes.len() as u64;
         let found = if bytes.len() < HEADER {
             // New, or a crash came before the header was whole: nothing was promised yet.
@@ -335,6 +357,7 @@ impl Journal {
             Found {
                 folded: 0,
                 image: room,
+                frames: 0,
                 seq: 0,
                 end: room,
                 clean: true,
@@ -343,6 +366,10 @@ impl Journal {
             scan(&bytes, base, &mut replay)
                 .with_context(|| format!("opening journal {}", path.display()))?
         };
+        if older {
+            raise_version(&file, base, &found)
+                .with_context(|| format!("raising the version of {}", path.display()))?;
+        }
         if !found.clean {
             file.set_len(found.end)
                 .and_then(|()| file.sync_all())

@@ -10,6 +10,9 @@
 //!                                                                    crc covers seq, type, payload)
 //! ```
 //!
+//! Version 4. One of version 3 had no records of two parts and no edges of sizes: it is read, and its header is made one of version 4
+//! before anything is written behind it, since an older rless takes those for damage.
+//!
 //! All integers are little-endian. `base` names the lower the inode numbers belong to: a journal
 //! never opens over another image. The first `image` frames are the *image*: the whole state as
 //! it was when the journal was last folded, numbered from 0 with the top bit set. The records
