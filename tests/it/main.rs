@@ -29,6 +29,7 @@ mod refused;
 mod registries;
 mod run;
 mod rungs;
+mod services;
 mod session;
 mod shared;
 mod storage;
