@@ -196,6 +196,12 @@ impl Index {
         Ok(index)
     }
 
+    /// It takes more than a mebibyte.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.map.len() > 1 << 20
+    }
+
     /// Takes the pages that were looked at out of this process again: the next look finds them in
     /// the page cache, or on disk.
     pub fn trim(&self) {

@@ -273,6 +273,11 @@ impl Low {
         }
     }
 
+    /// What is mapped is worth giving back while the server still starts.
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(&self.kind, Kind::Image(i) if i.index.is_large())
+    }
+
     /// Gives back what is mapped and was only looked at.
     pub(crate) fn trim(&self) {
         if let Kind::Image(i) = &self.kind {

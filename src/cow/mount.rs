@@ -48,7 +48,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most threads of a session.
 const THREADS: usize = 4;
-/// So many first requests leave nothing of the index in a thread's process: a mount of which one file is read stays small.
+/// So many first requests leave nothing of a large index in a thread's process: a mount of which one file is read stays small.
 const EARLY: u32 = 32;
 
 /// Negotiates and does nothing else: requests are read by our own threads.
@@ -323,7 +323,7 @@ fn run(shared: &Shared, worker: &Worker, channel: &File) {
     *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
     let mut room = request_buffer();
-    let mut early = EARLY;
+    let mut early = if shared.tree.low.is_large() { EARLY } else { 0 };
     while let Ok(request) = &mut room {
         if !serve(shared, worker, channel, request, &mut buffers, &mut early) {
             break;

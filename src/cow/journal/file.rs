@@ -347,11 +347,14 @@ impl Journal {
         let older =
             check_version(&bytes).with_context(|| format!("opening journal {}", path.display()))?;
         let mut room = bytes.len() as u64;
-        let found = if bytes.len() < HEADER {
-            // New, or a crash came before the header was whole: nothing was promised yet.
+        let begun = bytes
+            .get(..HEADER)
+            .is_some_and(|h| h.iter().any(|b| *b != 0));
+        let found = if !begun {
+            // New, or a crash came before the header was on disk: nothing was promised yet. It gets there with the
+            // first records that are synced.
             file.set_len(0)
                 .and_then(|()| file.write_all_at(&header(base, 1, 0), 0))
-                .and_then(|()| file.sync_all())
                 .with_context(|| format!("starting journal {}", path.display()))?;
             room = HEADER as u64;
             Found {

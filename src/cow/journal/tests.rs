@@ -331,3 +331,24 @@ fn what_was_read_is_durable_and_what_waits_is_counted() {
     j.sync(4, false).expect("sync");
     assert_eq!(j.waiting(), 0);
 }
+
+#[test]
+fn a_header_that_never_reached_the_disk_promised_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    for bytes in [
+        vec![0; HEADER - 1],
+        vec![0; HEADER],
+        vec![0; 2 * HEADER + 100],
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(names(&path).is_empty());
+        journal_of(&path, &["a"]);
+        assert_eq!(names(&path), ["a"]);
+    }
+    // One byte of it is a header, and damaged.
+    let mut bytes = vec![0; HEADER + 100];
+    bytes[HEADER - 1] = 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(Journal::open(&path, 7, |_, _| Ok(())).is_err());
+}
