@@ -1,6 +1,5 @@
 //! This host and this boot, and processes told apart by their start times.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
@@ -8,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::record::Process;
+use crate::sys::file::read_proc;
 use crate::sys::supervise;
 
 /// The running boot's id.
@@ -29,16 +29,13 @@ pub fn id() -> &'static str {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    read_proc(path).unwrap_or_default().trim().to_owned()
 }
 
 /// The process `pid` with its start time; `None` when there is no such process.
 #[must_use]
 pub fn process(pid: Pid) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(format!("/proc/{pid}/stat")).ok()?;
     Some(Process {
         pid: pid.as_raw(),
         start: start_time(&stat)?,

@@ -589,6 +589,10 @@ impl Containers {
             Ok(record) => record,
             Err(e) => return Err(e),
         };
+        // The usual case, at once: it runs.
+        if record.is_some() && locked(&place.lock()) {
+            return Ok(record);
+        }
         // The order of these looks is that of a container's life: one that is born between them is seen.
         if !place.dir.exists() && !swept::in_the_making(&self.root, id) && !place.dir.exists() {
             self.clear_abandoned(id)?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::files::Resolver;
 use super::pasta::{self, Addressing, Features};
 use crate::error::{Result, ResultExt as _, failed};
+use crate::sys::file::read_proc;
 
 /// The host as the network modes need it; every part degrades to "none" when it cannot be read.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +29,7 @@ pub struct View {
 /// Looks at the host.
 #[must_use]
 pub fn view() -> View {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path: &str| read_proc(path).unwrap_or_default();
     View {
         addresses: addresses(),
         resolver: Resolver::parse(&read("/etc/resolv.conf")),

@@ -280,7 +280,11 @@ pub fn prepare(request: &Request<'_>) -> Result<Setup> {
         })
         .into());
     }
-    let view = host::view();
+    // What only its own loopback interface has says nothing about the host.
+    let view = match request.mode {
+        NetworkMode::None => host::View::default(),
+        _ => host::view(),
+    };
     let mut setup = Setup {
         ports: Vec::new(),
         hosts: String::new(),

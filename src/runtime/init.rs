@@ -35,7 +35,8 @@ use super::{Plan, process, reaper};
 use crate::error::{Kind, Result, failed};
 use crate::sys::file::close_all_but;
 use crate::sys::process::{
-    Cloned, block_signals, clone3, exit_now, hide_arguments, reset_signals, set_domain_name,
+    Cloned, block_signals, clone3, exit_now, hide_arguments, reset_changed_signals, reset_signals,
+    set_domain_name,
 };
 
 /// What the parent has prepared before clone3.
@@ -100,7 +101,7 @@ impl<'a> Child<'a> {
     fn before_maps(&self) -> Result<Sources> {
         prctl::set_pdeathsig(Signal::SIGKILL).context("tying the container to its supervisor")?;
         self.close_strangers()?;
-        reset_signals().context("resetting signals")?;
+        reset_changed_signals().context("resetting signals")?;
         setsid().context("starting a session")?;
         launch::leave_keyring()?;
         self.set_names()?;

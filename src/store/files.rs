@@ -135,7 +135,8 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         .into());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-    file.take(limit)
+    // Not to its end, which costs a read(2) more: such files are replaced, they do not grow.
+    file.take(meta.len())
         .read_to_end(&mut bytes)
         .with_context(|| format!("reading {}", path.display()))?;
     Ok(Some(bytes))

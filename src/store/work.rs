@@ -51,9 +51,11 @@ pub(crate) fn sweep(tmp: &Path) {
     let Ok(entries) = fs::read_dir(tmp) else {
         return;
     };
+    let mut files = false;
     for entry in entries.flatten() {
         let path = entry.path();
         if !path.is_dir() {
+            files = true;
             continue;
         }
         let lock = path.join("lock");
@@ -66,7 +68,9 @@ pub(crate) fn sweep(tmp: &Path) {
             drop(fs::remove_dir_all(&path));
         }
     }
-    files::sweep_unfinished(tmp);
+    if files {
+        files::sweep_unfinished(tmp);
+    }
 }
 
 fn is_old(path: &Path) -> bool {

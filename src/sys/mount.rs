@@ -154,6 +154,18 @@ pub fn clone_tree_at(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     clone_tree(CWD, path, recursive)
 }
 
+/// A detached copy of the one mount that `path` lies on, with `path` itself as its root: a symbolic link is copied
+/// as what it is.
+///
+/// # Errors
+/// As [`clone_tree`].
+pub fn clone_file_at(path: &Path) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW as u32;
+    let path = cstring(path)?;
+    // SAFETY: a valid C string and integers; the result is checked and ours alone.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
 /// The working directory for `*at` calls.
 pub const CWD: BorrowedFd<'static> =
     // SAFETY: AT_FDCWD is what the kernel takes for "no descriptor"; it cannot be closed.

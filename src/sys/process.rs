@@ -222,6 +222,10 @@ pub fn reset_signals() -> io::Result<()> {
         // SAFETY: SIG_DFL is always a valid action; KILL, STOP and libc's own signals are refused, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals()
+}
+
+fn unblock_signals() -> io::Result<()> {
     // SAFETY: an initialised set on our stack.
     let r = unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -229,6 +233,32 @@ pub fn reset_signals() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
     };
     check(r.into()).map(drop)
+}
+
+/// As [`reset_signals`], asking the kernel first which signals anything was done about: most are at their default.
+/// Only where /proc is the host's.
+///
+/// # Errors
+/// As [`reset_signals`].
+pub fn reset_changed_signals() -> io::Result<()> {
+    let Some(changed) = changed_signals() else {
+        return reset_signals();
+    };
+    for signal in (1..=libc::SIGRTMAX()).filter(|s| changed & (1 << (s - 1)) != 0) {
+        // SAFETY: as in `reset_signals`.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    unblock_signals()
+}
+
+/// The signals that this process ignores or handles, one bit each, signal 1 the lowest.
+fn changed_signals() -> Option<u64> {
+    let status = super::file::read_proc("/proc/self/status").ok()?;
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    Some(set("SigIgn:")? | set("SigCgt:")?)
 }
 
 /// Blocks every signal, for a process that takes them with [`wait_signal`].

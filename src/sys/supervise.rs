@@ -6,13 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::unistd::Pid;
 
-/// Number of threads of this process.
-///
-/// # Errors
-/// `/proc` is not readable.
-pub fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
-}
+pub use super::process::threads;
 
 /// Forks: `None` in the child, the child's PID in the parent.
 ///

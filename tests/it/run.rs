@@ -562,3 +562,20 @@ fn version_and_info_answer_templates_and_json() {
         serde_json::from_str(&sandbox.rless(["info", "--format", "json"]).ok()).unwrap();
     assert!(json.is_object());
 }
+
+#[test]
+fn a_command_begins_with_every_signal_at_its_default() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let rless = sandbox.binary().display().to_string();
+    for init in ["", "--init"] {
+        let status = sandbox.sh(&format!(
+            "trap '' HUP INT USR1 TERM; exec {rless} run --rm {init} --network none rootfs:/ cat /proc/self/status"
+        ));
+        let status = status.ok();
+        for set in ["SigBlk", "SigIgn", "SigCgt"] {
+            let line = status.lines().find_map(|l| l.strip_prefix(set)).unwrap();
+            assert_eq!(line, ":\t0000000000000000", "{set} {init}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::{Gid, Uid, fchown, symlinkat};
 use oci_spec::runtime::LinuxDeviceType;
@@ -86,14 +86,13 @@ pub(super) fn populate(
 
 /// A detached bind mount of the host's device, after a look at what it is.
 fn host_device(path: &Path, kind: SFlag, number: u64) -> Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     (|| {
-        let fd = open(path, flags, Mode::empty())?;
-        let stat = fstat(&fd)?;
+        let copy = api::clone_file_at(path)?;
+        let stat = fstat(&copy)?;
         if stat.st_mode & SFlag::S_IFMT.bits() != kind.bits() || stat.st_rdev != number {
             return Err(failed(format!("the host's {} is not that device", path.display())).into());
         }
-        anyhow::Ok(api::clone_tree(&fd, Path::new(""), false)?)
+        anyhow::Ok(copy)
     })()
     .with_context(|| format!("opening the host's device {}", path.display()))
 }

@@ -62,21 +62,23 @@ pub(super) fn mask(spec: &Spec, tree: Tree<'_>) -> Result<()> {
     let paths = linux(spec, |l| l.masked_paths().as_ref());
     // One empty file system for all directories; the first use attaches it, the others are copies.
     let mut empty: Option<OwnedFd> = None;
+    // And one /dev/null for everything else, looked at once.
+    let mut null: Option<OwnedFd> = None;
     for path in paths.into_iter().flatten() {
         let path = Path::new(path);
         (|| {
             let Some(target) = existing(tree, path)? else {
                 return Ok(());
             };
-            let cover = match (file_type(&target)?, &empty) {
-                (SFlag::S_IFDIR, Some(empty)) => api::clone_tree(empty, Path::new(""), false)?,
-                (SFlag::S_IFDIR, None) => empty_directory()?,
-                _ => dev::host_null()?,
+            let directory = file_type(&target)? == SFlag::S_IFDIR;
+            let first = if directory { &mut empty } else { &mut null };
+            let cover = match first {
+                Some(first) => api::clone_tree(first, Path::new(""), false)?,
+                None if directory => empty_directory()?,
+                None => dev::host_null()?,
             };
             api::attach(&cover, &target)?;
-            if empty.is_none() && file_type(&target)? == SFlag::S_IFDIR {
-                empty = Some(cover);
-            }
+            first.get_or_insert(cover);
             anyhow::Ok(())
         })()
         .with_context(|| format!("masking {}", path.display()))?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::options::Options;
-use super::tree::{Kind, Tree, file_type, normal};
+use super::tree::{Kind, Tree, file_type, normal, type_of};
 use super::{Site, copyup, shown};
 use crate::error::{Result, failed, usage};
 use crate::sys::mount::{
@@ -182,14 +182,15 @@ pub(super) fn mount(
     };
     let made = make(site, &mount)?;
     let target = target()?;
-    if file_type(&target)? != SFlag::S_IFDIR {
+    let stat = fstat(&target)?;
+    if type_of(&stat) != SFlag::S_IFDIR {
         return Err(failed(format!(
             "{} in the image is not a directory",
             mount.destination.display()
         ))
         .into());
     }
-    check_target(tree, &target, &mount.destination)?;
+    check_target(tree, &target, &stat, &mount.destination)?;
     if mount.options.copy_up {
         copyup::copy(&target, &made).context("copying the image's files into the tmpfs")?;
         if mount.options.attributes & MOUNT_ATTR_RDONLY != 0 {
@@ -251,8 +252,9 @@ fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
     let target = tree
         .ensure(at, kind, plain)
         .map_err(|e| refuse_link(e, at))?;
-    check_target(tree, &target, at)?;
-    let is = match file_type(&target)? {
+    let stat = fstat(&target)?;
+    check_target(tree, &target, &stat, at)?;
+    let is = match type_of(&stat) {
         SFlag::S_IFDIR => Kind::Directory,
         _ => Kind::File,
     };
@@ -276,10 +278,15 @@ fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
 }
 
 /// Nothing but a few files of a proc mount may be covered, wherever a path may lead.
-fn check_target(tree: Tree<'_>, target: &OwnedFd, destination: &Path) -> Result<()> {
+fn check_target(
+    tree: Tree<'_>,
+    target: &OwnedFd,
+    stat: &FileStat,
+    destination: &Path,
+) -> Result<()> {
     let allowed = PROC_FILES.iter().any(|f| destination == Path::new(f));
     // Most targets are in the root file system itself, which answers fstatfs(2) by a round trip each time.
-    if !allowed && !tree.holds(target)? && fstatfs(target)?.filesystem_type() == PROC_MAGIC {
+    if !allowed && !tree.holds(stat) && fstatfs(target)?.filesystem_type() == PROC_MAGIC {
         return Err(failed(format!(
             "{} lies inside /proc: refused",
             destination.display()

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 
 /// Symlinks followed at most, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -31,13 +31,18 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
+    /// Number of the root's file system, if it says.
+    device: Option<u64>,
 }
 
 /// Type of what a descriptor refers to.
 pub(super) fn file_type(fd: impl AsFd) -> Result<SFlag, Errno> {
-    Ok(SFlag::from_bits_truncate(
-        fstat(fd)?.st_mode & SFlag::S_IFMT.bits(),
-    ))
+    Ok(type_of(&fstat(fd)?))
+}
+
+/// Type of what was looked at.
+pub(super) fn type_of(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// `/a/./b/../c` → `/a/c`, lexically: what a mount's destination is called.
@@ -58,15 +63,13 @@ pub(super) fn normal(path: &Path) -> PathBuf {
 impl<'a> Tree<'a> {
     /// The tree below `root`, the descriptor of a mount's root.
     pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Tree { root }
+        let device = fstat(root).ok().map(|stat| stat.st_dev);
+        Tree { root, device }
     }
 
-    /// Whether an open file is of the root's own file system, not of one mounted over a part of it.
-    ///
-    /// # Errors
-    /// Those of fstat(2).
-    pub(super) fn holds(&self, file: &OwnedFd) -> nix::Result<bool> {
-        Ok(fstat(file)?.st_dev == fstat(self.root)?.st_dev)
+    /// Whether a file is of the root's own file system, not of one mounted over a part of it.
+    pub(super) fn holds(&self, file: &FileStat) -> bool {
+        self.device == Some(file.st_dev)
     }
 
     /// Opens `path` (O_PATH), symlinks resolved in the tree.
