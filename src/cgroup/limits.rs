@@ -211,9 +211,11 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// Whether it binds the server of the container's files as well: on the scope, and again on the leaf.
+    /// Whether it is set on the scope, and again on the leaf: what binds the server of the container's files as
+    /// well, and what protects (a cgroup is protected as far as its parent is).
     pub(crate) fn is_for_both(&self) -> bool {
-        self.file.starts_with("cpu.") || self.file.starts_with("io.")
+        let protects = ["memory.low", "memory.min"].contains(&self.file.as_str());
+        protects || self.file.starts_with("cpu.") || self.file.starts_with("io.")
     }
 
     /// Whether it asks for nothing to be held back: where the file is not there, so it is.

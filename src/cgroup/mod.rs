@@ -12,9 +12,10 @@
 //!
 //! # Layout
 //! ```text
-//! rless-ID.scope      cpu.max, io.*: bind the container and the server of its files together
+//! rless-ID.scope      cpu.*, io.*: bind the container and the server of its files together; memory.low, which
+//! │                   protects a leaf only as far as its parent has it
 //! ├── rless           the supervisor with its file-system threads, pasta
-//! └── container       memory.*, pids.*, cpuset.*, freeze, kill; cpu.* again, for those who look inside
+//! └── container       memory.*, pids.*, cpuset.*, freeze, kill; cpu.*, io.* again, for those who look inside
 //! ```
 //! A process cannot be in a cgroup that hands controllers to children, so the supervisor moves to
 //! its leaf before controllers are enabled. Root file-system I/O of the container is done by the

@@ -398,7 +398,13 @@ impl Known<'_> {
     }
 
     fn limits(&self) -> Json {
-        let resources = at(&self.spec, "/linux/resources");
+        let mut resources = at(&self.spec, "/linux/resources");
+        if resources.is_null() {
+            // Never started: what it will be started with.
+            let asked = serde_json::from_value(at(&self.asked, "/limits")).unwrap_or_default();
+            let asked = super::limits::resources(&asked).ok();
+            resources = serde_json::to_value(asked).unwrap_or_default();
+        }
         let (quota, period) = (
             number(&resources, "/cpu/quota"),
             number(&resources, "/cpu/period"),
