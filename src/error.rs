@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use nix::errno::Errno;
+
 /// Result with a context chain; see [`report`] for how it reaches the user.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
@@ -162,11 +164,34 @@ pub fn message(error: &anyhow::Error) -> String {
         text.push_str(&message);
         last = message;
     }
-    for hint in faults(error).filter_map(|f| f.hint.as_deref()) {
+    let mut hints: Vec<&str> = faults(error).filter_map(|f| f.hint.as_deref()).collect();
+    if hints.is_empty() {
+        hints.extend(hint_of_the_cause(error));
+    }
+    for hint in hints {
         text.push_str("\n  hint: ");
         text.push_str(hint);
     }
     visible(&text, &['\n', '\t'])
+}
+
+/// What to do about a system error (errno(3)) that has the same cause wherever it comes from.
+fn hint_of_the_cause(error: &anyhow::Error) -> Option<&'static str> {
+    let number = error.chain().find_map(|e| {
+        let io = e.downcast_ref::<std::io::Error>();
+        let of_io = io.and_then(std::io::Error::raw_os_error);
+        of_io.or_else(|| e.downcast_ref::<Errno>().map(|e| *e as i32))
+    })?;
+    match Errno::from_raw(number) {
+        Errno::EMFILE => Some("Raise the limit of open files: `ulimit -n 1024`."),
+        Errno::ENFILE => Some(
+            "The machine has no more open files to give: sysctl fs.file-max, or end other programs.",
+        ),
+        Errno::ENOSPC | Errno::EDQUOT => Some(
+            "Free some space: `rless container prune` and `rless rmi` remove what is not needed.",
+        ),
+        _ => None,
+    }
 }
 
 /// Every fault of the chain, outermost first.
@@ -207,6 +232,29 @@ mod tests {
             "Error: a\nb\tc: reading \\x1b]0;x\\x07\\x9b2J\\x7f\\x0d"
         );
         assert_eq!(visible("é\n", &[]), "é\\x0a");
+    }
+
+    #[test]
+    fn a_cause_with_one_remedy_names_it_unless_somebody_knew_better() {
+        let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let e = Err::<(), _>(full()).context("writing /x").unwrap_err();
+        assert!(
+            report(&e).ends_with("`rless rmi` remove what is not needed."),
+            "{}",
+            report(&e)
+        );
+        let e = Err::<(), _>(full())
+            .fault(|| failed("writing /x").hint("use /y"))
+            .unwrap_err();
+        assert_eq!(report(&e).matches("hint: ").count(), 1, "{}", report(&e));
+        let e = Err::<(), _>(Errno::EMFILE)
+            .context("making a pipe")
+            .unwrap_err();
+        assert!(report(&e).contains("hint: Raise the limit of open files: `ulimit -n 1024`."));
+        let e = Err::<(), _>(Errno::EPERM)
+            .context("making a pipe")
+            .unwrap_err();
+        assert!(!report(&e).contains("hint"), "{}", report(&e));
     }
 
     #[test]

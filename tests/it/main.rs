@@ -24,6 +24,7 @@ mod network;
 mod ownership;
 mod podman;
 mod power;
+mod promises;
 mod pty;
 mod refused;
 mod registries;

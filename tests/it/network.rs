@@ -10,7 +10,7 @@ const SLOW: Duration = Duration::from_secs(420);
 const QUICK: Duration = Duration::from_secs(30);
 
 /// A TCP port that is free at the moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
