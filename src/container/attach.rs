@@ -9,6 +9,11 @@
 //! leaves, as podman's (whose conmon keeps the container then): a first process that heeds SIGHUP ends by it, one
 //! without a handler is PID 1 and never sees it, and lives on detached. Without `-t` the client stays until the end.
 //!
+//! Output that cannot be written (a full disk) is an error in the end; a reader that has gone is none: the container's
+//! side is closed then, and it gets SIGPIPE as a local program would. Output that nobody takes does not hold up who
+//! insists: the second SIGINT or the like without a byte written in between ends the client, the first where the
+//! container has ended.
+//!
 //! The loop never blocks in a read or write that could hold up a signal: output is written in
 //! pieces that poll(2) has promised room for.
 
@@ -30,7 +35,7 @@ use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
 use super::record::{Containers, Record, State};
 use super::supervisor;
 use super::terminal::{self, DetachKeys, Raw};
-use crate::error::{Result, ResultExt, failed};
+use crate::error::{Result, ResultExt, failed, report};
 use crate::store::files;
 use crate::trace;
 
@@ -102,10 +107,12 @@ pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended
 pub enum Ended {
     /// The container ended with this code; the text is for the user.
     Exited(i32, String),
-    /// It did not start; the report is the supervisor's.
+    /// It did not start, or what it wrote could not be passed on; the text is a report.
     NotStarted(u8, String),
     /// The user left it running.
     Detached,
+    /// A signal ended the client alone; the exit code that tells.
+    Left(u8),
 }
 
 /// Waits until the container has started (for `-d`).
@@ -156,9 +163,15 @@ pub fn attach(socket: OwnedFd, how: Attach) -> Result<Ended> {
         out: Out::new(Standard::Out(io::stdout())),
         err: Out::new(Standard::Err(io::stderr())),
         ended: None,
+        insisted: false,
     };
     client.send_size();
-    let result = client.run();
+    let mut result = client.run();
+    let lost = client.out.failed.or(client.err.failed);
+    if let (Some(e), Ok(Ended::Exited(..))) = (lost, &result) {
+        let e = anyhow::Error::new(e).context("writing what the container wrote");
+        result = Ok(Ended::NotStarted(125, report(&e)));
+    }
     drop(client); // the terminal is itself again before anything is printed
     trace::mark("client done");
     result
@@ -227,6 +240,9 @@ struct Out {
     /// Most bytes of one write that poll(2) has promised room for.
     piece: usize,
     closed: bool,
+    terminal: bool,
+    /// Why it was closed, if not because its reader had gone.
+    failed: Option<Errno>,
 }
 
 #[derive(Debug)]
@@ -242,7 +258,10 @@ impl Out {
             queue: VecDeque::new(),
             piece: 4096,
             closed: false,
+            terminal: false,
+            failed: None,
         };
+        out.terminal = out.fd().is_terminal();
         let stat = nix::sys::stat::fstat(out.fd());
         if stat.is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG) {
             out.piece = CHUNK;
@@ -277,7 +296,11 @@ impl Out {
         match write(self.fd(), piece) {
             Ok(n) => drop(self.queue.drain(..n)),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(_) => {
+            Err(e) => {
+                // A terminal that hangs up says EIO.
+                if e != Errno::EPIPE && !(self.terminal && e == Errno::EIO) {
+                    self.failed = Some(e);
+                }
                 self.queue.clear();
                 self.closed = true;
                 return true;
@@ -304,6 +327,8 @@ struct Client {
     err: Out,
     /// What ended it, to be returned once all output is written.
     ended: Option<Ended>,
+    /// A signal that asks for an end was passed on, and nothing was written since.
+    insisted: bool,
 }
 
 impl Client {
@@ -319,6 +344,7 @@ impl Client {
             }
             for (ready, errors) in [(stdout, false), (stderr, true)] {
                 let out = if errors { &mut self.err } else { &mut self.out };
+                self.insisted &= ready.is_empty();
                 if !ready.is_empty() && out.write() {
                     let frame = Frame::OutputClosed(out.number());
                     self.send(&frame);
@@ -390,6 +416,7 @@ impl Client {
     fn take_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            let gives_up = Signal::try_from(number).is_ok_and(|s| self.gives_up(s));
             match (Signal::try_from(number), &self.raw) {
                 (Ok(Signal::SIGWINCH), _) => self.send_size(),
                 (Ok(Signal::SIGTSTP), Some(raw)) => {
@@ -402,8 +429,14 @@ impl Client {
                     let _ = raw.resume();
                     self.send_size();
                 }
-                (Ok(signal), _) if !self.how.sig_proxy => {
-                    self.ended = Some(Ended::Exited(128 + signal as i32, String::new()));
+                (Ok(signal), _) if !self.how.sig_proxy || gives_up => {
+                    let code = 128 + signal as u8;
+                    self.ended = Some(match self.ended {
+                        None => Ended::Left(code),
+                        Some(_) => Ended::Exited(code.into(), String::new()),
+                    });
+                    self.out.queue.clear();
+                    self.err.queue.clear();
                 }
                 (Ok(Signal::SIGHUP), _) => {
                     // The terminal is gone; the container decides what that means to it.
@@ -416,6 +449,18 @@ impl Client {
                 _ => self.send(&Frame::Signal(number)),
             }
         }
+    }
+
+    /// Whether a signal ends the client, with output that nobody takes still to be written: the container has ended, or
+    /// was asked to before.
+    fn gives_up(&mut self, signal: Signal) -> bool {
+        use Signal as S;
+        if !matches!(signal, S::SIGINT | S::SIGTERM | S::SIGQUIT | S::SIGHUP) {
+            return false;
+        }
+        let stuck = self.out.queue.len() + self.err.queue.len() >= ENOUGH;
+        let before = std::mem::replace(&mut self.insisted, stuck);
+        self.ended.is_some() || before && stuck
     }
 
     /// Reads standard input once; true when the user asked to detach.

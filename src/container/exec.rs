@@ -107,6 +107,7 @@ pub fn exec(
         // As podman: nobody waits for a detached process, so its codes are not told apart.
         Ended::NotStarted(_, text) if session.detach => Outcome::NotStarted(125, text),
         Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
+        Ended::Left(code) => Outcome::Exited(code, String::new()),
         Ended::Detached => Outcome::Running(random_id()?),
     })
 }

@@ -34,11 +34,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
+use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
@@ -249,6 +250,9 @@ impl Record {
 /// Seconds between asking a container to end and killing it, where nothing else is said.
 pub const STOP_TIMEOUT: u64 = 10;
 
+/// Bytes kept by [`Place::keep_room`]; a record has some 2,000.
+const SPARE: i64 = 8192;
+
 mod time {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -320,6 +324,20 @@ impl Place {
     pub fn replace(&self, record: &Record) -> Result<()> {
         put_json(&self.record(), record, true)
     }
+
+    /// Keeps room for one more record, for the day on which the disk is full: how a container ended is written then, too.
+    /// As far as there is room now.
+    pub fn keep_room(&self) {
+        let spare = self.record().with_extension("spare");
+        if let Ok(file) = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(spare)
+        {
+            let _ = fallocate(&file, FallocateFlags::empty(), 0, SPARE);
+        }
+    }
 }
 
 /// Writes `value` by rename, without flushing it, mode 0600.
@@ -349,7 +367,27 @@ fn put_json<T: Serialize>(path: &Path, value: &T, flush: bool) -> Result<()> {
         }
         fs::rename(&temporary, path)
     };
-    write().with_context(|| format!("writing {}", path.display()))
+    let full = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let written = match write() {
+        Err(e) if full(&e) => {
+            let _ = fs::remove_file(&temporary);
+            put_into_spare(path, value).map_err(|_| e)
+        }
+        result => result,
+    };
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes `value` into the room that [`Place::keep_room`] keeps beside `path`.
+fn put_into_spare<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let spare = path.with_extension("spare");
+    let bytes = serde_json::to_vec(value)?;
+    // Not cut before it is written: that would give the room away.
+    let file = File::options().write(true).open(&spare)?;
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    fs::rename(&spare, path)
 }
 
 /// The containers of a store.

@@ -95,13 +95,14 @@ pub(super) fn stay(
         None => wait_started(&socket)?,
         Some(how) => attach(socket, how)?,
     };
-    if ended != Ended::Detached {
+    if !matches!(ended, Ended::Detached | Ended::Left(_)) {
         let _ = nix::sys::wait::waitpid(supervisor, None);
         trace::mark("supervisor gone");
     }
     Ok(match ended {
         Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
         Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
+        Ended::Left(code) => Outcome::Exited(code, String::new()),
         Ended::Detached => Outcome::Running(id),
     })
 }

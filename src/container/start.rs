@@ -118,6 +118,7 @@ fn beside(
     Ok(match attach::join(containers, &record, join)? {
         Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
         Ended::NotStarted(code, text) => Outcome::NotStarted(code, text),
+        Ended::Left(code) => Outcome::Exited(code, String::new()),
         Ended::Detached => Outcome::Running(record.id),
     })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, host, parent, processes, skip, wait_for, world};
+use crate::harness::{Sandbox, command_line, host, parent, processes, skip, wait_for, world};
 use crate::hostile::{Body, Recipe, digest, noise};
 use crate::network::free_port;
 use crate::registries::twisted;
@@ -243,5 +243,133 @@ fn too_few_descriptors_are_named() {
         ))
         .exits(125);
     output.says(&["oo many open files", "ulimit -n"]);
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn nobody_else_sees_the_environment_of_a_container_that_lives() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let flags = ["--network", "none", "-e", "PASSWORD=hunter2"];
+    let container = detached(
+        &sandbox,
+        "secretive",
+        &flags,
+        "echo $PASSWORD; exec sleep 1000",
+    );
+    wait_for("its variable", QUICK, || {
+        log_of(&container).contains("hunter2")
+    });
+    let supervisor = supervisor(&container);
+    let line = command_line(supervisor);
+    let id = container.file_name().unwrap().to_str().unwrap();
+    assert!(
+        line.contains(&id[..8]) && line.starts_with(sandbox.binary().to_str().unwrap()),
+        "{line}"
+    );
+    for pid in processes() {
+        let line = command_line(pid);
+        assert!(!line.contains("hunter2"), "{pid}: {line}");
+    }
+    sandbox.rless(["rm", "-f", "-t", "0", "secretive"]).ok();
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let rless = sandbox.binary().display().to_string();
+    let run = "run --rm --network none busybox echo hi";
+    let full = sandbox
+        .sh(&format!("exec {rless} {run} >/dev/full"))
+        .exits(125);
+    full.says(&["No space left on device"]);
+    // A reader that goes is none: the container gets SIGPIPE, or was through with it.
+    sandbox
+        .sh(&format!(
+            "{rless} run --rm --network none busybox yes | head -n 1"
+        ))
+        .exits(0);
+    detached(
+        &sandbox,
+        "writer",
+        &["--network", "none"],
+        "exec sleep 1000",
+    );
+    let full = sandbox
+        .sh(&format!("exec {rless} exec writer echo hi >/dev/full"))
+        .exits(125);
+    full.says(&["No space left on device"]);
+    sandbox.rless(["rm", "-f", "-t", "0", "writer"]).ok();
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_of_a_restart_policy() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let run = [
+        "run",
+        "--name",
+        "again",
+        "--restart",
+        "always",
+        "--network",
+        "none",
+        "busybox",
+        "false",
+    ];
+    let mut child = sandbox.rless(run).spawn();
+    let restarts = || {
+        let format = ["container", "inspect", "-f", "{{.RestartCount}}", "again"];
+        sandbox
+            .rless(format)
+            .run()
+            .out
+            .trim()
+            .parse::<u32>()
+            .unwrap_or(0)
+    };
+    wait_for("the third restart", QUICK, || restarts() >= 3);
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    let status = ended(&mut child, Duration::from_secs(10));
+    assert_eq!(status.and_then(|s| s.code()), Some(1), "{status:?}");
+    assert_eq!(about(&sandbox, "again", "{{.State.Status}}"), "exited");
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn who_insists_leaves_output_that_nobody_takes() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let none = ["--network", "none", "busybox", "sh", "-c"];
+    for (script, signals) in [
+        ("yes | head -c 80000", 1),
+        ("yes | head -c 300000", 2),
+        ("yes", 2),
+    ] {
+        let mut child = sandbox
+            .rless(["run", "--rm"])
+            .args(none)
+            .args([script])
+            .spawn();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // Its pipe is full, and what may be queued is; the first container has ended by then.
+        std::thread::sleep(Duration::from_secs(3));
+        for _ in 0..signals {
+            kill(pid, Signal::SIGTERM).unwrap();
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let status = ended(&mut child, Duration::from_secs(5));
+        assert_eq!(
+            status.and_then(|s| s.code()),
+            Some(143),
+            "{script}: {status:?}"
+        );
+    }
+    sandbox.rless(["rm", "-f", "-a", "-t", "0"]).ok();
     sandbox.assert_quiet();
 }

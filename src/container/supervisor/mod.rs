@@ -167,6 +167,8 @@ fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("supervisor");
     let client = Client::new(client, true);
     let ready = passed(&job).and_then(|passed| {
+        // `-e PASSWORD=…` is nobody else's business for as long as the container lives.
+        supervise::retitle(&["supervise", &job.record.id]).context("hiding the arguments")?;
         let signals = prepare()?;
         let log = Log::open(&job.place.dir, &job.record)?;
         Ok((passed, signals, log))
@@ -446,6 +448,9 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     events::emit(job.containers.events_dir(), &began);
     for client in &mut front.clients {
         client.push(&Frame::Started);
+    }
+    if !job.record.auto_remove {
+        job.place.keep_room();
     }
     let strays = shared::joins(&job.spec, LinuxNamespaceType::Pid);
     let strays = strays.then(|| Strays::of(init.pid())).flatten();

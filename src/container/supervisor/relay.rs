@@ -13,7 +13,7 @@ use super::clients::{Client, accept};
 use super::front::Front;
 use super::health::Checks;
 use super::sessions::Sessions;
-use super::streams::{Piece, Streams};
+use super::streams::{PIPE_MOST, Piece, Streams};
 use super::{Job, Stream, output_frame};
 use crate::cgroup::Scope;
 use crate::container::ask::poll_timeout;
@@ -67,8 +67,14 @@ impl Relay<'_> {
     pub(super) fn run(&mut self) {
         while !self.turn() {}
         // All processes of a PID namespace are gone when its first one is: what is in the pipes is all.
-        while self.read_outputs() {}
-        self.front.log.flush();
+        // A process elsewhere that was handed a pipe may write for ever.
+        for stream in [Stream::Out, Stream::Err] {
+            let mut pieces = PIPE_MOST / CHUNK;
+            while pieces > 0 && self.read_output(stream) {
+                pieces -= 1;
+                self.front.log.flush();
+            }
+        }
         self.drop_checks();
     }
 
@@ -270,11 +276,7 @@ impl Relay<'_> {
                 self.write_input(PollFlags::POLLOUT);
             }
             Frame::Resize { rows, columns } => self.streams.resize(rows, columns),
-            Frame::Signal(n) => {
-                if let Some(init) = self.init {
-                    let _ = pidfd_kill(init, n);
-                }
-            }
+            Frame::Signal(n) => self.client_signal(n),
             Frame::More(piece) => self.front.clients[i].keep(piece),
             Frame::Ask(last) => {
                 let question = self.front.clients[i].whole(last);
@@ -295,6 +297,18 @@ impl Relay<'_> {
         }
     }
 
+    /// A signal that a client got. While the container waits to be started again there is nobody to have it: one that
+    /// asks for an end ends the wait.
+    fn client_signal(&mut self, signal: i32) {
+        if let Some(init) = self.init {
+            let _ = pidfd_kill(init, signal);
+        } else if [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT].contains(&signal)
+            || Some(signal) == self.job.record.stop_signal
+        {
+            self.stop(None);
+        }
+    }
+
     /// Writes what input the container takes, and tells who sent it when there is room for more.
     pub(super) fn write_input(&mut self, flags: PollFlags) {
         self.streams.write(flags, self.front.input_ended);
@@ -310,11 +324,6 @@ impl Relay<'_> {
             self.front.input_ended = true;
             self.write_input(PollFlags::POLLOUT);
         }
-    }
-
-    fn read_outputs(&mut self) -> bool {
-        let out = self.read_output(Stream::Out);
-        self.read_output(Stream::Err) || out
     }
 
     /// Reads one piece of an output; false when there is nothing to read.

@@ -24,7 +24,7 @@ use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::clients::Client;
-use super::streams::{Piece, Streams};
+use super::streams::{PIPE_MOST, Piece, Streams};
 use super::{Stream, exit_code, output_frame, prepare};
 use crate::cgroup::Scope;
 use crate::container::env::Env;
@@ -44,8 +44,6 @@ use crate::trace;
 
 /// Name under which this program is started again as a session's supervisor.
 pub const ROLE: &str = "rless-exec";
-/// Most bytes that a pipe of an ordinary user holds (`/proc/sys/fs/pipe-max-size`).
-const PIPE_MOST: usize = 1 << 20;
 /// How long the client may take to send a descriptor it has announced.
 const PATIENCE: u16 = 10_000;
 

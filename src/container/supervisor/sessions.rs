@@ -133,16 +133,17 @@ impl Sessions {
 
     /// Collects those that have ended.
     pub(super) fn reap(&mut self, job: &Job) {
-        self.children.retain_mut(|running| match running.child.try_wait() {
-            Ok(Some(_)) if running.quiet => false,
-            Ok(Some(status)) => {
-                let mut event = Event::container(&job.record, Action::ExecDied);
-                event.exit_code = status.code().or(Some(137));
-                events::emit(job.containers.events_dir(), &[event]);
-                false
-            }
-            _ => true,
-        });
+        self.children
+            .retain_mut(|running| match running.child.try_wait() {
+                Ok(Some(_)) if running.quiet => false,
+                Ok(Some(status)) => {
+                    let mut event = Event::container(&job.record, Action::ExecDied);
+                    event.exit_code = status.code().or(Some(137));
+                    events::emit(job.containers.events_dir(), &[event]);
+                    false
+                }
+                _ => true,
+            });
     }
 
     /// The container has ended, and with it what the sessions run: waits for them, and for what needs its files.

@@ -14,6 +14,9 @@ use crate::container::protocol::CHUNK;
 use crate::error::Result;
 use crate::sys::tty::{self, WindowSize};
 
+/// Most bytes that a pipe of an ordinary user holds (`/proc/sys/fs/pipe-max-size`).
+pub(super) const PIPE_MOST: usize = 1 << 20;
+
 /// What the process writes to and reads from, from outside; nothing here blocks.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
