@@ -1,4 +1,5 @@
-//! The network of a container: pasta by default, none, the host's, or another container's.
+//! The network of a container: pasta by default, none, the host's, or another container's. podman's other
+//! defaults, `slirp4netns` and `bridge`, are pasta, too.
 //!
 //! [`prepare`] turns the flags of `run` into plain data before anything is started: resolved
 //! ports, the texts of `hosts` and `resolv.conf`, sysctls, and a [`PastaConfig`]. The supervisor
@@ -159,18 +160,16 @@ impl NetworkMode {
                 Some(name) if head == "container" => Ok(NetworkMode::Container(name.to_owned())),
                 Some(path) => Ok(NetworkMode::Path(PathBuf::from(path))),
             },
-            "slirp4netns" => Err(usage("network `slirp4netns` is not supported")
-                .hint("pasta takes its place and is the default: leave --network out, or say --network pasta")
-                .into()),
-            "bridge" => Err(usage("network `bridge`: bridged and named networks are not there yet")
-                .hint("leave --network out: the default, pasta, reaches out and publishes ports")
-                .into()),
+            // podman's other defaults: pasta takes their place ([`unheeded`]).
+            "slirp4netns" | "bridge" => stand_in(head, rest.unwrap_or_default()),
             "" => Err(usage("network: the value is empty")
                 .hint("one of pasta[:OPTIONS], none, host, container:NAME")
                 .into()),
-            _ => Err(usage(format!("network `{text}`: named networks are not there yet"))
-                .hint("one of pasta[:OPTIONS], none, host, container:NAME")
-                .into()),
+            _ => Err(usage(format!(
+                "network `{text}`: named networks are not there yet"
+            ))
+            .hint("one of pasta[:OPTIONS], none, host, container:NAME")
+            .into()),
         }
     }
 
@@ -179,6 +178,66 @@ impl NetworkMode {
     pub fn is_private(&self) -> bool {
         matches!(self, NetworkMode::Pasta { .. } | NetworkMode::None)
     }
+}
+
+/// Options of podman's other default networks.
+const SLIRP: &[&str] = &[
+    "allow_host_loopback",
+    "cidr",
+    "enable_ipv6",
+    "mtu",
+    "outbound_addr",
+    "outbound_addr6",
+    "port_handler",
+];
+const BRIDGE: &[&str] = &[
+    "alias",
+    "host_interface_name",
+    "interface_name",
+    "ip",
+    "ip6",
+    "mac",
+    "mtu",
+    "mode",
+];
+
+/// pasta in the place of slirp4netns or of the network `bridge`, with the MTU that was asked for.
+fn stand_in(head: &str, options: &str) -> Result<NetworkMode> {
+    let known = if head == "bridge" { BRIDGE } else { SLIRP };
+    let mut mode = Vec::new();
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        if !known.contains(&name) || value.is_empty() {
+            return Err(usage(format!("unknown option for {head}: {option:?}")).into());
+        }
+        if name == "mtu" {
+            let mtu = value.parse::<u32>();
+            let mtu = mtu.map_err(|_| usage(format!("invalid mtu {value:?}")))?;
+            mode = vec!["--mtu".to_owned(), mtu.to_string()];
+        }
+    }
+    Ok(NetworkMode::Pasta { options: mode })
+}
+
+/// What pasta does not do of a `--network` value for slirp4netns or `bridge`; `None`: nothing.
+///
+/// Ports are forwarded with their source addresses, and IPv6 is there where the host has it, whatever was asked for.
+#[must_use]
+pub fn unheeded(text: &str) -> Option<String> {
+    let (head, options) = text.split_once(':')?;
+    if head != "slirp4netns" && head != "bridge" {
+        return None;
+    }
+    let done = |option: &str| {
+        matches!(
+            option.split_once('='),
+            Some(("mtu" | "alias" | "port_handler", _))
+                | Some(("allow_host_loopback", "false") | ("enable_ipv6", "true"))
+        )
+    };
+    let options = options.split(',').filter(|o| !o.is_empty());
+    let left: Vec<&str> = options.filter(|o| !done(o)).collect();
+    (!left.is_empty()).then(|| left.join(","))
 }
 
 fn pasta_mode(text: &str, rest: Option<&str>) -> Result<NetworkMode> {
@@ -351,6 +410,33 @@ mod tests {
     use crate::error::report;
 
     #[test]
+    fn podman_s_other_defaults_are_pasta() {
+        let of = |text: &str| NetworkMode::parse(text).map(|m| m.to_string());
+        for text in [
+            "slirp4netns",
+            "bridge",
+            "slirp4netns:port_handler=slirp4netns",
+        ] {
+            assert_eq!(of(text).unwrap(), "pasta", "{text}");
+            assert_eq!(unheeded(text), None, "{text}");
+        }
+        assert_eq!(of("slirp4netns:mtu=1400").unwrap(), "pasta:--mtu,1400");
+        assert_eq!(unheeded("slirp4netns:mtu=1400"), None);
+        assert_eq!(
+            unheeded("slirp4netns:cidr=10.0.0.0/8,mtu=1400,allow_host_loopback=true").as_deref(),
+            Some("cidr=10.0.0.0/8,allow_host_loopback=true")
+        );
+        assert_eq!(
+            unheeded("bridge:ip=10.88.0.9").as_deref(),
+            Some("ip=10.88.0.9")
+        );
+        assert_eq!(unheeded("pasta:--mtu,1400"), None);
+        for bad in ["slirp4netns:nosuch=1", "bridge:ip", "slirp4netns:mtu=x"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn network_values_are_read_and_shown_alike() {
         for text in [
             "pasta",
@@ -371,8 +457,6 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_with_what_is() {
         for (text, hint) in [
-            ("slirp4netns:port_handler=x", "pasta"),
-            ("bridge", "pasta"),
             ("mynet", "pasta"),
             ("", "pasta"),
             ("container:", "missing"),
