@@ -1,5 +1,7 @@
 //! `rless cp`.
 
+use std::ffi::OsString;
+
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 
@@ -22,10 +24,10 @@ pub(crate) struct Args {
     overwrite: bool,
     /// CONTAINER:PATH, a path, or -
     #[arg(value_name = "[CONTAINER:]SOURCE")]
-    source: String,
+    source: OsString,
     /// CONTAINER:PATH, a path, or -
     #[arg(value_name = "[CONTAINER:]DESTINATION")]
-    destination: String,
+    destination: OsString,
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8> {

@@ -14,9 +14,11 @@
 mod files;
 mod tree;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -77,7 +79,7 @@ enum Access {
 ///
 /// # Errors
 /// Neither side is a container; something is missing, or is not what the other side needs; the files cannot be read or written.
-pub fn copy(store: &Store, from: &str, to: &str, request: Request) -> Result<()> {
+pub fn copy(store: &Store, from: &OsStr, to: &OsStr, request: Request) -> Result<()> {
     let (from_text, to_text) = (split(from), split(to));
     if from_text.0.is_none() && to_text.0.is_none() {
         return Err(usage("name or ID cannot be empty").into());
@@ -117,24 +119,27 @@ pub fn copy(store: &Store, from: &str, to: &str, request: Request) -> Result<()>
 }
 
 /// Container and path; no container: a path of the host.
-fn split(text: &str) -> (Option<&str>, &str) {
-    match text.split_once(':') {
-        Some((name, path)) if !text.starts_with(['/', '.']) && !name.is_empty() => {
-            (Some(name), path)
+fn split(text: &OsStr) -> (Option<&str>, &Path) {
+    let bytes = text.as_bytes();
+    let colon = bytes.iter().position(|b| *b == b':').filter(|at| *at > 0);
+    let name = colon.and_then(|at| std::str::from_utf8(&bytes[..at]).ok());
+    match (name, colon) {
+        (Some(name), Some(at)) if !name.starts_with(['/', '.']) => {
+            (Some(name), Path::new(OsStr::from_bytes(&bytes[at + 1..])))
         }
-        _ => (None, text),
+        _ => (None, Path::new(text)),
     }
 }
 
 fn side(
     store: &Store,
-    (name, path): (Option<&str>, &str),
+    (name, path): (Option<&str>, &Path),
     other: Option<&Rc<Place>>,
 ) -> Result<Side> {
     let Some(name) = name else {
-        return Ok(match path {
-            "-" => Side::Stream,
-            path => Side::Host(path.into()),
+        return Ok(match path.as_os_str().as_bytes() {
+            b"-" => Side::Stream,
+            _ => Side::Host(path.into()),
         });
     };
     let containers = Containers::of(store);
@@ -427,12 +432,22 @@ mod tests {
 
     #[test]
     fn a_container_is_named_before_a_colon() {
-        assert_eq!(split("c:/x"), (Some("c"), "/x"));
-        assert_eq!(split("c:x:y"), (Some("c"), "x:y"));
-        assert_eq!(split("./a:b"), (None, "./a:b"));
-        assert_eq!(split("/a:b"), (None, "/a:b"));
-        assert_eq!(split(":x"), (None, ":x"));
-        assert_eq!(split("plain"), (None, "plain"));
+        let is = |text: &str, name: Option<&str>, path: &str| {
+            assert_eq!(split(OsStr::new(text)), (name, Path::new(path)), "{text}");
+        };
+        is("c:/x", Some("c"), "/x");
+        is("c:x:y", Some("c"), "x:y");
+        is("./a:b", None, "./a:b");
+        is("/a:b", None, "/a:b");
+        is(":x", None, ":x");
+        is("plain", None, "plain");
+        let odd = OsStr::from_bytes(b"c:/\xff");
+        assert_eq!(
+            split(odd),
+            (Some("c"), Path::new(OsStr::from_bytes(b"/\xff")))
+        );
+        let odd = OsStr::from_bytes(b"\xff:x");
+        assert_eq!(split(odd), (None, Path::new(odd)));
     }
 
     #[test]
