@@ -105,6 +105,15 @@ fn host() -> Section {
     s
 }
 
+/// Memory of this host, bytes; 0 where it is not told.
+#[must_use]
+pub fn memory() -> u64 {
+    let all = read("/proc/meminfo");
+    let line = all.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let number = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0) * 1024
+}
+
 fn older_than(release: &str, major: u32, minor: u32) -> bool {
     let mut numbers = release
         .split(['.', '-'])
