@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     if args
         .format
         .as_ref()
-        .is_some_and(|f| !super::format::is_json(f))
+        .is_some_and(|f| super::format::JsonForm::of(f).is_none())
     {
         return Err(usage("only supported value for '--format' is 'json'").into());
     }

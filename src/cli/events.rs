@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 fn line(event: &Event, format: Option<&str>, whole: bool) -> Result<String> {
     match format {
         None => Ok(human_line(event, whole) + "\n"),
-        Some(format) if format::is_json(format) => {
+        Some(format) if format::JsonForm::of(format).is_some() => {
             Ok(serde_json::to_string(event).unwrap_or_default() + "\n")
         }
         Some(template) => {

@@ -63,9 +63,12 @@ impl Listing<'_> {
     pub fn render(&self, rows: &[Row], format: Option<&str>) -> Result<String> {
         match format {
             None | Some("") => self.render_table(rows, self.table, self.fit),
-            Some(text) if is_json(text) => {
+            Some(text) if JsonForm::of(text).is_some() => {
                 let all: Vec<&Json> = rows.iter().map(|r| &r.json).collect();
-                Ok(format!("{}\n", pretty(&all)))
+                Ok(match JsonForm::of(text) {
+                    Some(JsonForm::Lines) => all.iter().map(|json| format!("{json}\n")).collect(),
+                    _ => format!("{}\n", pretty(&all)),
+                })
             }
             Some("table") => self.render_table(rows, self.table, self.fit),
             Some(text) => match text.strip_prefix("table ") {
@@ -138,7 +141,10 @@ impl Listing<'_> {
 pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
     match format {
         None | Some("") => Ok(None),
-        Some(text) if is_json(text) => Ok(Some(format!("{}\n", pretty(&row.json)))),
+        Some(text) if JsonForm::of(text) == Some(JsonForm::Lines) => {
+            Ok(Some(format!("{}\n", row.json)))
+        }
+        Some(text) if JsonForm::of(text).is_some() => Ok(Some(format!("{}\n", pretty(&row.json)))),
         Some(text) => {
             let mut out = render(&parse(text)?, to_go(&row.fields, true))?;
             // As podman: by what the template ends with, not what it prints.
@@ -150,15 +156,28 @@ pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-/// A format that means JSON, by podman's rule: `json`, `{{json}}`, `{{json .}}`.
-#[must_use]
-pub fn is_json(format: &str) -> bool {
-    let format = format.trim();
-    let action = format
-        .strip_prefix("{{")
-        .and_then(|f| f.strip_suffix("}}"))
-        .and_then(|f| f.trim().strip_prefix("json"));
-    format == "json" || action.is_some_and(|rest| matches!(rest.trim(), "" | "."))
+/// How JSON is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonForm {
+    /// `json`: all of it, laid out.
+    Whole,
+    /// `{{json .}}`: each object on a line, as docker and podman 5 have it.
+    Lines,
+}
+
+impl JsonForm {
+    /// What a format asks for; `None`: it is a template of another kind.
+    #[must_use]
+    pub fn of(format: &str) -> Option<JsonForm> {
+        let format = format.trim();
+        if format == "json" {
+            return Some(JsonForm::Whole);
+        }
+        let action = format.strip_prefix("{{")?.strip_suffix("}}")?;
+        let argument = action.trim().strip_prefix("json")?;
+        (argument.trim() == "." && argument.starts_with(char::is_whitespace))
+            .then_some(JsonForm::Lines)
+    }
 }
 
 /// A time among a row's fields, of its RFC 3339 text: a template prints it as Go does, `json` as it is.
@@ -509,14 +528,31 @@ mod tests {
     }
 
     #[test]
-    fn json_has_three_spellings() {
-        for format in ["json", " json ", "{{json .}}", "{{ json . }}", "{{json}}"] {
-            assert!(is_json(format), "{format}");
-            assert!(show(format).starts_with("[\n"), "{format}");
+    fn json_is_a_list_or_a_line_each() {
+        for format in ["json", " json "] {
+            assert_eq!(JsonForm::of(format), Some(JsonForm::Whole), "{format}");
         }
-        for format in ["{{json .Names}}", "jsonx", "{{json ..}}", "{{.}}", "{json}"] {
-            assert!(!is_json(format), "{format}");
+        for format in ["{{json .}}", "{{ json . }}", " {{json  .}} "] {
+            assert_eq!(JsonForm::of(format), Some(JsonForm::Lines), "{format}");
         }
+        for format in [
+            "{{json .Names}}",
+            "jsonx",
+            "{{json ..}}",
+            "{{.}}",
+            "{json}",
+            "{{json.}}",
+        ] {
+            assert_eq!(JsonForm::of(format), None, "{format}");
+        }
+        let lines = show("{{json .}}");
+        assert_eq!(
+            lines.lines().next(),
+            Some(r#"{"ID":"abc","Labels":{"a":"b"},"Names":"one","RunningFor":"1 second ago"}"#)
+        );
+        assert_eq!(lines.lines().count(), 2);
+        let one = object(&rows()[0], Some("{{json .}}")).unwrap();
+        assert_eq!(one.as_deref(), lines.split_inclusive('\n').next());
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         fit: false,
     };
     // JSON has one object per image, a table one line per name.
-    if args.format.as_deref().is_some_and(format::is_json) {
+    if args.format.as_deref().and_then(format::JsonForm::of) == Some(format::JsonForm::Whole) {
         let mut seen = std::collections::HashSet::new();
         lines.retain(|l| seen.insert(l.full_id.clone()));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::format::{self, Row};
+use super::format::{self, JsonForm, Row};
 use super::{complain, human};
 use crate::container::record::Containers;
 use crate::container::{inspect, volumes};
@@ -165,8 +165,10 @@ pub(crate) fn render(found: &[Json], format: &str) -> Result<String> {
             *size = human::size(size.as_u64().unwrap_or(0)).into();
         }
     }
-    if format.is_empty() || format::is_json(format) {
-        return Ok(format::inspected(&found));
+    match JsonForm::of(format) {
+        None if !format.is_empty() => {}
+        Some(JsonForm::Lines) => return Ok(found.iter().map(|json| format!("{json}\n")).collect()),
+        _ => return Ok(format::inspected(&found)),
     }
     // Go's names of these fields, as podman takes them.
     let format = format
@@ -208,6 +210,19 @@ fn fields(mut json: Json) -> Json {
     {
         if mount.get("Name").is_none() {
             mount["Name"] = "".into();
+        }
+    }
+    // What podman leaves out of the JSON while it is empty.
+    if json.pointer("/Config/CreateCommand").is_some() {
+        let config = &mut json["Config"];
+        for (key, empty) in [
+            ("Timezone", json!("")),
+            ("Secrets", json!([])),
+            ("Volumes", json!({})),
+        ] {
+            if config[key].is_null() {
+                config[key] = empty;
+            }
         }
     }
     if let Some(id) = json.get("Id").cloned() {
@@ -254,7 +269,16 @@ mod tests {
             show("{{json .Created}} {{json .State}} {{.State.StartedAt.Unix}}"),
             "\"2026-01-01T00:00:00.5Z\" {\"Health\":null,\"StartedAt\":\"0001-01-01T00:00:00Z\"} -62135596800\n"
         );
-        assert_eq!(show("{{ json . }}"), show("json"));
+        assert_eq!(show("{{ json . }}"), format!("{object}\n"));
+        let of_config = |config: Json| {
+            let object = json!({"Config": config});
+            let format = "{{.Config.Timezone}} {{.Config.Secrets}} {{.Config.Volumes}}";
+            render(&[object], format).unwrap()
+        };
+        let empty = json!({"CreateCommand": [], "Volumes": null});
+        assert_eq!(of_config(empty), " [] map[]\n");
+        let zone = json!({"CreateCommand": [], "Timezone": "UTC"});
+        assert_eq!(of_config(zone), "UTC [] map[]\n");
         assert_eq!(
             show("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{end}}"),
             "80/tcp 99/tcp \n"
