@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_rless_global_optspecs
-    string join \n h/help V/version
+    string join \n v/version log-level= D/debug h/help
 end
 
 function __fish_rless_needs_command
@@ -24,8 +24,16 @@ function __fish_rless_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c rless -n "__fish_rless_needs_command" -l log-level -d 'Tell errors only (error, fatal, panic) or warnings, too (warn, info, debug, trace)' -r -f -a "trace\t''
+debug\t''
+info\t''
+warn\t''
+error\t''
+fatal\t''
+panic\t''"
+complete -c rless -n "__fish_rless_needs_command" -s v -l version -d 'Print the version'
+complete -c rless -n "__fish_rless_needs_command" -s D -l debug -d 'For docker\'s scripts: there is nothing more to tell'
 complete -c rless -n "__fish_rless_needs_command" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_needs_command" -s V -l version -d 'Print version'
 complete -c rless -n "__fish_rless_needs_command" -f -a "mount-cow" -d 'Mount an image\'s index or directories, with changes going to an upper, and serve it'
 complete -c rless -n "__fish_rless_needs_command" -f -a "image" -d 'Manage images'
 complete -c rless -n "__fish_rless_needs_command" -f -a "images" -d 'List images'
@@ -113,6 +121,9 @@ complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subco
 complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print ids only'
 complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Read credentials from this file only' -r -F
@@ -138,6 +149,9 @@ complete -c rless -n "__fish_rless_using_subcommand images" -l no-trunc -d 'Do n
 complete -c rless -n "__fish_rless_using_subcommand images" -s q -l quiet -d 'Print ids only'
 complete -c rless -n "__fish_rless_using_subcommand images" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand pull" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand pull" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand pull" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand pull" -l authfile -d 'Read credentials from this file only' -r -F
@@ -170,6 +184,9 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where
 complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l authfile -d 'Read credentials from this file only' -r -F
@@ -232,7 +249,20 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l volumes-from -d 'Mou
 complete -c rless -n "__fish_rless_using_subcommand run" -l pid -d 'PID namespace: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l unsetenv -d 'Leave out a variable of the image' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l http-proxy -d 'Pass http_proxy, https_proxy, ftp_proxy and no_proxy of the caller' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand run" -l image-volume -d 'What the image\'s volumes become: anonymous (bind is the same), tmpfs, ignore' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l umask -d 'File mode mask of the command, octal' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand run" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cgroupns -d 'Control group namespace: private' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c rless -n "__fish_rless_using_subcommand run" -l rmi -d 'Remove the image, too, when the container has ended, unless another uses it; means --rm'
 complete -c rless -n "__fish_rless_using_subcommand run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand run" -s t -l tty -d 'Give the container a terminal'
@@ -246,6 +276,9 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l rootfs -d 'IMAGE is 
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-healthcheck -d 'No health check, whatever the image says'
+complete -c rless -n "__fish_rless_using_subcommand run" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
+complete -c rless -n "__fish_rless_using_subcommand run" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand run" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -s n -l last -d 'Show the last N that were made, running or not' -r
@@ -313,6 +346,9 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Wh
 complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l authfile -d 'Read credentials from this file only' -r -F
@@ -375,6 +411,18 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l volumes-from -d '
 complete -c rless -n "__fish_rless_using_subcommand create" -l pid -d 'PID namespace: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l unsetenv -d 'Leave out a variable of the image' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l http-proxy -d 'Pass http_proxy, https_proxy, ftp_proxy and no_proxy of the caller' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand create" -l image-volume -d 'What the image\'s volumes become: anonymous (bind is the same), tmpfs, ignore' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l umask -d 'File mode mask of the command, octal' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand create" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cgroupns -d 'Control group namespace: private' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand create" -s t -l tty -d 'Give the container a terminal'
@@ -388,6 +436,9 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l rootfs -d 'IMAGE 
 complete -c rless -n "__fish_rless_using_subcommand create" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
 complete -c rless -n "__fish_rless_using_subcommand create" -l no-healthcheck -d 'No health check, whatever the image says'
+complete -c rless -n "__fish_rless_using_subcommand create" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
+complete -c rless -n "__fish_rless_using_subcommand create" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand create" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand kill" -l cidfile -d 'Read a container\'s id from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand kill" -s s -l signal -d 'Name or number' -r
 complete -c rless -n "__fish_rless_using_subcommand kill" -s a -l all -d 'Signal all running containers'
@@ -508,6 +559,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l authfile -d 'Read credentials from this file only' -r -F
@@ -570,6 +624,18 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pid -d 'PID namespace: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv -d 'Leave out a variable of the image' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l http-proxy -d 'Pass http_proxy, https_proxy, ftp_proxy and no_proxy of the caller' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l image-volume -d 'What the image\'s volumes become: anonymous (bind is the same), tmpfs, ignore' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l umask -d 'File mode mask of the command, octal' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroupns -d 'Control group namespace: private' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Give the container a terminal'
@@ -583,6 +649,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-healthcheck -d 'No health check, whatever the image says'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -l format -d '`json`' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -720,6 +789,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l arch -d 'Choose the image for this architecture' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l os -d 'Choose the image for this operating system' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tls-verify -d 'Require https and a valid certificate (--tls-verify=false: do not)' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l authfile -d 'Read credentials from this file only' -r -F
@@ -782,7 +854,20 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pid -d 'PID namespace: private, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv -d 'Leave out a variable of the image' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l http-proxy -d 'Pass http_proxy, https_proxy, ftp_proxy and no_proxy of the caller' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l image-volume -d 'What the image\'s volumes become: anonymous (bind is the same), tmpfs, ignore' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l umask -d 'File mode mask of the command, octal' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroupns -d 'Control group namespace: private' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l rmi -d 'Remove the image, too, when the container has ended, unless another uses it; means --rm'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open and pass it to the container'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s t -l tty -d 'Give the container a terminal'
@@ -796,6 +881,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hosts -d 'No /etc/hosts of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Every capability, no seccomp filter, nothing masked; never more than the caller has'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-healthcheck -d 'No health check, whatever the image says'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l list -d 'List the container\'s snapshots'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l rm -d 'Remove the snapshot instead'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -866,6 +954,7 @@ complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_
 complete -c rless -n "__fish_rless_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists" -f -a "exists" -d 'End with 0 where there is such a volume, else with 1'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s d -l driver -d 'What makes it: local' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
+complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s o -l opt -d 'Options of the driver; there are none' -r
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -l ignore -d 'One that is there already is no error'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand volume; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show those that pass: anonymous=, dangling=, driver=, label=, label!=, name=, since=, until=' -r

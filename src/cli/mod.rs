@@ -56,28 +56,62 @@ mod volume;
 use self::mount_cow::Helper;
 use crate::container::supervisor::session;
 use crate::container::volumes;
-use crate::error::{self, Kind, Result};
+use crate::error::{self, Fault, Kind, Result, usage};
 use crate::trace;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs OCI containers as an ordinary user: no daemon, no root, no foreign-owned files.
 #[derive(Debug, Parser)]
 #[command(
     name = "rless",
     version,
+    disable_version_flag = true,
     max_term_width = 100,
     subcommand_required = true
 )]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    /// Tell errors only (error, fatal, panic) or warnings, too (warn, info, debug, trace)
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "warn",
+        hide_default_value = true
+    )]
+    log_level: Level,
+    /// For docker's scripts: there is nothing more to tell
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
     #[command(subcommand)]
     command: Command,
 }
+
+/// `--log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
+enum Level {
+    Trace,
+    Debug,
+    Info,
+    #[value(alias = "warning")]
+    Warn,
+    Error,
+    Fatal,
+    Panic,
+}
+
+/// Warnings are not told.
+static QUIET: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -209,15 +243,28 @@ pub fn main() -> ExitCode {
         Helper::Fake => return ExitCode::SUCCESS,
         Helper::Refused(e) => return exit(Err(e)),
     };
-    let matches = definition().try_get_matches_from(words);
+    let words = helped(words);
+    let matches = definition().try_get_matches_from(&words);
     let cli = match matches.and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
         Ok(cli) => cli,
-        Err(e) => return usage_exit(&e),
+        Err(e) => return usage_exit(&e, &words),
     };
+    let quiet = matches!(cli.log_level, Level::Error | Level::Fatal | Level::Panic);
+    QUIET.store(quiet && !cli.debug, Ordering::Relaxed);
     trace::mark("parsed");
     let result = dispatch(cli.command);
     start::revive();
     exit(result)
+}
+
+/// `rless help COMMAND` is `rless COMMAND --help`.
+fn helped(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|w| w == "help") {
+        words.remove(1);
+        words.retain(|w| w != "--help" && w != "-h");
+        words.push("--help".into());
+    }
+    words
 }
 
 fn exit(result: Result<u8>) -> ExitCode {
@@ -228,9 +275,12 @@ fn exit(result: Result<u8>) -> ExitCode {
 }
 
 /// Help and version are no errors; a wrong command line is 125, as docker's and podman's.
-fn usage_exit(e: &clap::Error) -> ExitCode {
+fn usage_exit(e: &clap::Error, words: &[OsString]) -> ExitCode {
+    if e.kind() == ErrorKind::InvalidUtf8 {
+        return exit(Err(not_text(words).into()));
+    }
     // Help as it is in the manual, without the values that every switch takes besides.
-    let plain = Cli::command().try_get_matches();
+    let plain = Cli::command().try_get_matches_from(words);
     match plain.err().filter(|p| !e.use_stderr() && !p.use_stderr()) {
         Some(help) => drop(help.print()),
         None if e.use_stderr() => warn(usage_text(e).trim_end()),
@@ -241,6 +291,17 @@ fn usage_exit(e: &clap::Error) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// Which argument is not UTF-8.
+fn not_text(words: &[OsString]) -> Fault {
+    let bad = words.iter().skip(1).find(|w| w.to_str().is_none());
+    let shown = bad.map(|w| w.as_encoded_bytes().escape_ascii().to_string());
+    usage(format!(
+        "the argument \"{}\" is not UTF-8",
+        shown.unwrap_or_default()
+    ))
+    .hint("only the two paths of `rless cp` may be any bytes")
 }
 
 /// clap's text, beginning as all our errors do.
@@ -265,6 +326,13 @@ pub fn complain(e: &anyhow::Error) {
 pub fn warn(line: &str) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// As [`warn`], for what is no error: `--log-level=error` leaves it out.
+pub fn notice(line: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        warn(line);
+    }
 }
 
 /// Does `act` on every name, reports each failure, goes on, and returns the exit code that
@@ -307,7 +375,7 @@ mod tests {
         fn look(command: &clap::Command, odd: &mut Vec<String>) {
             for arg in command.get_arguments() {
                 if let (Some(short), Some(long)) = (arg.get_short(), arg.get_long())
-                    && !long.starts_with(short)
+                    && !long.starts_with(short.to_ascii_lowercase())
                 {
                     odd.push(format!("{} -{short} --{long}", command.get_name()));
                 }
@@ -322,6 +390,51 @@ mod tests {
         assert!(odd.is_empty(), "{odd:?}");
         assert!(parse(&["inspect", "-t", "image", "x"]).is_ok());
         assert!(parse(&["inspect", "-k", "image", "x"]).is_err());
+    }
+
+    #[test]
+    fn help_is_a_word_too() {
+        let of = |line: &[&str]| helped(line.iter().map(Into::into).collect());
+        assert_eq!(of(&["rless", "help"]), ["rless", "--help"]);
+        assert_eq!(
+            of(&["rless", "help", "volume", "create"]),
+            ["rless", "volume", "create", "--help"]
+        );
+        assert_eq!(
+            of(&["rless", "run", "x", "help"]),
+            ["rless", "run", "x", "help"]
+        );
+        for (line, kind) in [
+            (&["run", "--help"][..], ErrorKind::DisplayHelp),
+            (&["nosuch", "--help"], ErrorKind::InvalidSubcommand),
+            (&["-v"], ErrorKind::DisplayVersion),
+            (&["-V"], ErrorKind::DisplayVersion),
+            (&["--version"], ErrorKind::DisplayVersion),
+        ] {
+            assert_eq!(parse(line).expect_err("none").kind(), kind, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn flags_before_the_command() {
+        let cli = parse(&["--log-level=error", "--debug", "ps"]).expect("parsed");
+        assert!(cli.log_level == Level::Error && cli.debug);
+        assert!(parse(&["--log-level", "warning", "ps"]).is_ok());
+        assert!(parse(&["--log-level=loud", "ps"]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_text_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(b"caf\xe9\x1b".to_vec());
+        let words = |first: &str| vec!["rless".into(), first.into(), "x".into(), odd()];
+        let parsed = definition().try_get_matches_from(words("run"));
+        assert_eq!(parsed.expect_err("no text").kind(), ErrorKind::InvalidUtf8);
+        assert_eq!(
+            not_text(&words("run")).to_string(),
+            "the argument \"caf\\xe9\\x1b\" is not UTF-8"
+        );
+        assert!(definition().try_get_matches_from(words("cp")).is_ok());
     }
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {

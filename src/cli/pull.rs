@@ -31,6 +31,15 @@ pub(crate) struct From {
     /// Choose the image for OS/ARCH[/VARIANT] instead of this machine's
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
+    /// Choose the image for this architecture
+    #[arg(long, value_name = "ARCH", conflicts_with = "platform")]
+    arch: Option<String>,
+    /// Choose the image for this operating system
+    #[arg(long, value_name = "OS", conflicts_with = "platform")]
+    os: Option<String>,
+    /// Choose the image for this variant of the architecture
+    #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
+    variant: Option<String>,
     /// Require https and a valid certificate (--tls-verify=false: do not)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
@@ -43,10 +52,24 @@ pub(crate) struct From {
 }
 
 impl From {
+    /// As one word; what was not said is this machine's.
+    fn platform(&self) -> Option<String> {
+        if [&self.arch, &self.os, &self.variant]
+            .iter()
+            .all(|p| p.is_none())
+        {
+            return self.platform.clone();
+        }
+        let os = self.os.as_deref().unwrap_or("linux");
+        let arch = self.arch.as_deref().unwrap_or(super::version::go_arch());
+        let variant = self.variant.iter().flat_map(|v| ["/", v]);
+        Some(format!("{os}/{arch}") + &variant.collect::<String>())
+    }
+
     /// As the store wants them.
     pub(crate) fn options(&self, policy: PullPolicy) -> PullOptions {
         PullOptions {
-            platform: self.platform.clone(),
+            platform: self.platform(),
             tls_verify: self.tls_verify,
             policy,
             authfile: self.authfile.clone(),
@@ -70,4 +93,26 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_may_come_in_parts() {
+        let of = |arch: Option<&str>, os: Option<&str>, variant: Option<&str>| {
+            let from = From {
+                arch: arch.map(str::to_owned),
+                os: os.map(str::to_owned),
+                variant: variant.map(str::to_owned),
+                ..From::default()
+            };
+            from.platform()
+        };
+        assert_eq!(of(None, None, None), None);
+        assert_eq!(of(Some("arm"), None, Some("v7")).unwrap(), "linux/arm/v7");
+        let own = format!("linux/{}", super::super::version::go_arch());
+        assert_eq!(of(None, Some("linux"), None).unwrap(), own);
+    }
 }

@@ -51,6 +51,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     Ok(code)
 }
 
+/// Removes an image for `run --rmi`.
+pub(super) fn unless_used(store: &Store, name: &str) -> Result<()> {
+    image::remove(store, name, false, &|id| users(store, id, false)).map(drop)
+}
+
 /// The containers that use an image and stay: with `force` they are removed first.
 fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
     let containers = Containers::of(store);

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod health;
+mod more;
 mod shares;
 mod values;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 pub(super) use self::bounds::Bounds;
-use super::{format, progress, pull, warn};
+use super::{complain, format, notice, progress, pull, rmi, warn};
 use crate::container::env::{self, Setting};
 use crate::container::linger;
 use crate::container::mounts;
@@ -22,7 +23,7 @@ use crate::container::request::{Request, Security, Ulimit};
 use crate::container::run::{Outcome, run as run_container};
 use crate::error::{Result, usage};
 use crate::network::files::{AddHost, DnsOptions};
-use crate::network::{NetworkMode, PortMapping};
+use crate::network::{self, NetworkMode, PortMapping};
 use crate::store::Store;
 
 /// Run a command in a new container.
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    /// Remove the image, too, when the container has ended, unless another uses it; means --rm
+    #[arg(long)]
+    rmi: bool,
     #[command(flatten)]
     shared: Shared,
 }
@@ -65,6 +69,8 @@ pub(crate) struct Shared {
     health: health::Checks,
     #[command(flatten)]
     shares: shares::Shares,
+    #[command(flatten)]
+    more: more::More,
     /// Image, then the command and its arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG...]]", required = true, num_args = 1.., trailing_var_arg = true)]
     rest: Vec<String>,
@@ -248,7 +254,8 @@ struct Rights {
 }
 
 pub(crate) fn run(args: Args) -> Result<u8> {
-    let request = request(args.shared, args.detach)?;
+    let mut request = request(args.shared, args.detach)?;
+    request.remove |= args.rmi;
     let store = Store::open()?;
     let progress = progress::for_stderr(request.quiet);
     match run_container(&store, &request, progress.as_ref())? {
@@ -256,12 +263,19 @@ pub(crate) fn run(args: Args) -> Result<u8> {
             if request.detach {
                 format::print(&format!("{id}\n"))?;
                 if let Some(text) = linger::warning() {
-                    warn(&text);
+                    notice(&text);
                 }
             }
             Ok(0)
         }
-        ended => Ok(tell(ended)),
+        ended => {
+            if args.rmi
+                && let Err(e) = rmi::unless_used(&store, &request.image)
+            {
+                complain(&e);
+            }
+            Ok(tell(ended))
+        }
     }
 }
 
@@ -292,13 +306,19 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         bounds,
         health,
         shares,
+        more,
         mut rest,
         ..
     } = args;
     let command = rest.split_off(1);
     let settings = environment(&basics)?;
     let expose = shares::exposed(&net.expose)?;
-    Ok(Request {
+    if let Some(left) = net.network.as_deref().and_then(network::unheeded) {
+        notice(&format!(
+            "rless: pasta takes the place of this network and does not heed {left}"
+        ));
+    }
+    let mut request = Request {
         image: rest.remove(0),
         rootfs: files.rootfs,
         command,
@@ -362,7 +382,25 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         volumes_from: shares.volumes_from()?,
         sharing: shares.sharing()?,
         log: values::log(basics.log_driver.as_deref(), &basics.log_opt)?,
-    })
+        typed: typed(std::env::args_os()),
+        ..Request::default()
+    };
+    more.apply(&mut request)?;
+    Ok(request)
+}
+
+/// The command line without credentials.
+fn typed(words: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+    let mut all: Vec<String> = words.map(|w| w.to_string_lossy().into_owned()).collect();
+    let mut hide = false;
+    for word in &mut all {
+        if std::mem::replace(&mut hide, word == "--creds") {
+            *word = "***".to_owned();
+        } else if word.starts_with("--creds=") {
+            *word = "--creds=***".to_owned();
+        }
+    }
+    all
 }
 
 /// Files first: what is given by hand beats them.
@@ -386,7 +424,7 @@ fn ports(net: &Net) -> Result<Vec<PortMapping>> {
     if own || ports.is_empty() {
         return Ok(ports);
     }
-    warn(
+    notice(
         "Port mappings have been discarded as one of the Host, Container, Pod, and None network \
          modes are in use",
     );
@@ -435,4 +473,36 @@ fn security(rights: &Rights) -> Result<Security> {
 fn ulimits(list: &[String]) -> Result<Vec<Ulimit>> {
     let wanted = list.iter().filter(|text| *text != "host");
     wanted.map(|text| values::ulimit(text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_kept() {
+        let line = [
+            "rless",
+            "run",
+            "--creds",
+            "u:p",
+            "--creds=u:p",
+            "--name",
+            "x",
+            "i",
+        ];
+        assert_eq!(
+            typed(line.iter().map(Into::into)),
+            [
+                "rless",
+                "run",
+                "--creds",
+                "***",
+                "--creds=***",
+                "--name",
+                "x",
+                "i"
+            ]
+        );
+    }
 }

@@ -53,6 +53,9 @@ struct Create {
     /// Set a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Options of the driver; there are none
+    #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+    options: Vec<String>,
     /// Its name; a random one if left out
     name: Option<String>,
 }
@@ -141,6 +144,9 @@ fn create(store: &Store, args: &Create) -> Result<u8> {
         let text = format!("no volume plugin with name {} available", args.driver);
         return Err(usage(text).hint("the driver is local").into());
     }
+    if let Some(option) = args.options.first() {
+        return Err(unknown_option(option).into());
+    }
     let pairs = args
         .label
         .iter()
@@ -166,6 +172,15 @@ fn create(store: &Store, args: &Create) -> Result<u8> {
     }
     format::print(&format!("{name}\n"))?;
     Ok(0)
+}
+
+/// A volume is a directory of the store; what podman would mount there, the container can mount itself.
+fn unknown_option(option: &str) -> Fault {
+    let text = format!("--opt {option}: volumes of the driver local have no options here");
+    usage(text).hint(
+        "a host directory is mounted by -v DIRECTORY:TARGET, a tmpfs by --tmpfs TARGET:size=SIZE, \
+         a bound of the container's own changes is --storage-opt size=SIZE",
+    )
 }
 
 const FIELDS: [&str; 7] = [

@@ -33,6 +33,7 @@ use oci_spec::runtime::Spec;
 use super::events::{Action, Later};
 use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
 use super::record::{Containers, Record, State};
+use super::request::Streams;
 use super::supervisor;
 use super::terminal::{self, DetachKeys, Raw};
 use crate::error::{Result, ResultExt, failed, report};
@@ -48,6 +49,8 @@ pub struct Attach {
     pub input: bool,
     /// Signals go to it.
     pub sig_proxy: bool,
+    /// What of its output is shown.
+    pub streams: Streams,
     /// Keys that leave it.
     pub keys: DetachKeys,
     /// What is told when the container has started.
@@ -93,6 +96,7 @@ pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended
     attach(
         socket,
         Attach {
+            streams: Streams::default(),
             tty,
             input: how.input,
             sig_proxy: how.sig_proxy,
@@ -499,6 +503,8 @@ impl Client {
         };
         match Frame::decode(&buffer[..n]) {
             Some(Frame::Started) => drop(self.how.tell.take().map(Later::emit)),
+            Some(Frame::Stdout(_)) if !self.how.streams.out => {}
+            Some(Frame::Stderr(_)) if !self.how.streams.err => {}
             Some(Frame::Stdout(bytes)) => self.out.push(bytes),
             Some(Frame::Stderr(bytes)) => self.err.push(bytes),
             Some(Frame::StdinAck(n)) => self.window += n as usize,

@@ -81,6 +81,7 @@ impl Containers {
             stop_timeout: None,
             stopped_by_user: false,
             cidfile: None,
+            pidfile: None,
             restart: Restart::No,
             restarts: 0,
             scope: None,

@@ -114,6 +114,31 @@ impl Env {
         self.0.retain(|(n, _)| n != name);
     }
 
+    /// Removes everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// `text` with `$NAME` and `${NAME}` replaced by their values, nothing where there is none.
+    #[must_use]
+    pub fn expand(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+            let braced = after.strip_prefix('{').and_then(|a| a.split_once('}'));
+            let (name, behind) =
+                braced.unwrap_or_else(|| after.split_at(after.find(word).unwrap_or(after.len())));
+            if name.is_empty() {
+                out.push('$');
+            }
+            out.push_str(self.get(name).unwrap_or_default());
+            rest = behind;
+        }
+        out + rest
+    }
+
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -164,6 +189,16 @@ mod tests {
             .collect();
         assert_eq!(show, ["A:1", "B:x # y", "C:-", "D:\"q\"", "E:"]);
         assert!(parse_file("=x").is_err());
+    }
+
+    #[test]
+    fn variables_are_expanded_from_what_is_set() {
+        let mut env = Env::default();
+        env.set("PATH", "/bin");
+        assert_eq!(env.expand("${PATH}:/x:$PATH:$NO.${NO}$"), "/bin:/x:/bin:.$");
+        assert_eq!(env.expand("a$PATHb-${PATH"), "a-${PATH");
+        env.clear();
+        assert!(env.into_strings().is_empty());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::{Attach, Ended, attach, wait_started};
 use super::protocol::{FRAME, Frame, pieces};
 use super::record::{Containers, Record, State, random_id};
+use super::request::Streams;
 use super::run::Outcome;
 use super::supervisor;
 use super::terminal::{self, DetachKeys};
@@ -94,6 +95,7 @@ pub fn exec(
         wait_started(&socket)?
     } else {
         let how = Attach {
+            streams: Streams::default(),
             tty: session.tty,
             input: session.interactive,
             sig_proxy: false,

@@ -4,12 +4,15 @@
 //! comes from the record, from the bundle's configuration and from the image; what rless does not know
 //! or does not have is left out, or says so in podman's own way for nothing (empty, null, false).
 
+mod mounts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
+use self::mounts::UserMount;
 use super::filter;
 use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
@@ -117,7 +120,7 @@ impl Known<'_> {
             "OCIConfigPath": self.place.dir.join("config.json"),
             "OCIRuntime": "rless",
             "ConmonPidFile": "",
-            "PidFile": "",
+            "PidFile": record.pidfile.as_deref().unwrap_or(Path::new("")),
             "Name": record.name,
             "RestartCount": record.restarts,
             "Driver": "rless",
@@ -282,7 +285,7 @@ impl Known<'_> {
             "Annotations": at(&self.spec, "/annotations"),
             "StopSignal": super::signal::name(signal),
             "StopTimeout": record.stop_timeout.unwrap_or(super::record::STOP_TIMEOUT),
-            "Umask": "0022",
+            "Umask": self.umask(),
             "Timeout": 0,
             "Passwd": true,
         });
@@ -295,6 +298,11 @@ impl Known<'_> {
         config["Healthcheck"] = json!(plan.map(|p| &p.check));
         if let Some(startup) = plan.and_then(|p| p.startup.as_ref()) {
             config["StartupHealthCheck"] = json!(startup);
+        }
+        let typed = at(&self.asked, "/typed");
+        config["CreateCommand"] = if typed.is_null() { json!([]) } else { typed };
+        if let Some(zone) = self.asked.pointer("/tz").and_then(Json::as_str) {
+            config["Timezone"] = zone.into();
         }
         if !record.exposed.is_empty() {
             let ports = record.exposed.iter().map(|p| (with_protocol(p), json!({})));
@@ -350,7 +358,7 @@ impl Known<'_> {
             "OomScoreAdj": number(&self.spec, "/process/oomScoreAdj"),
             "PidMode": self.namespace("pid", "private"),
             "Privileged": self.privileged(),
-            "PublishAllPorts": false,
+            "PublishAllPorts": self.asked_for("/publish_all"),
             "ReadonlyRootfs": at(&self.spec, "/root/readonly") == Json::Bool(true),
             "SecurityOpt": self.security(),
             "Tmpfs": tmpfs,
@@ -367,6 +375,11 @@ impl Known<'_> {
             config.extend(limits);
         }
         config
+    }
+
+    fn umask(&self) -> String {
+        let umask = at(&self.spec, "/process/user/umask");
+        format!("{:04o}", umask.as_u64().unwrap_or(0o022))
     }
 
     /// Whose a namespace is.
@@ -570,91 +583,6 @@ pub fn published(ports: &[Port]) -> Vec<(String, String, u16)> {
         .collect()
 }
 
-/// A mount that was asked for.
-#[derive(Debug)]
-struct UserMount {
-    kind: &'static str,
-    name: Option<String>,
-    source: String,
-    target: String,
-    writable: bool,
-    propagation: String,
-    others: Vec<String>,
-}
-
-const PROPAGATIONS: [&str; 8] = [
-    "shared",
-    "slave",
-    "private",
-    "rshared",
-    "rslave",
-    "rprivate",
-    "unbindable",
-    "runbindable",
-];
-
-impl UserMount {
-    fn of(mount: &Json, volumes: &Path) -> UserMount {
-        let source = text(mount, "/source");
-        let inside = Path::new(&source).strip_prefix(volumes).ok();
-        let name = inside.and_then(|p| Some(p.iter().next()?.to_str()?.to_owned()));
-        let kind = match (text(mount, "/type").as_str(), &name) {
-            ("tmpfs", _) => "tmpfs",
-            (_, Some(_)) => "volume",
-            _ => "bind",
-        };
-        let mut mount = UserMount {
-            kind,
-            name,
-            source,
-            target: text(mount, "/destination"),
-            writable: true,
-            propagation: String::new(),
-            others: words(mount, "/options"),
-        };
-        let propagation = mount
-            .others
-            .iter()
-            .find(|o| PROPAGATIONS.contains(&o.as_str()));
-        mount.propagation = propagation.cloned().unwrap_or_default();
-        mount.writable = !mount.others.iter().any(|o| o == "ro");
-        // The last two are no mount options, but words to our runtime.
-        let own =
-            |o: &str| ["ro", "rw", "tmpcopyup", "copyup"].contains(&o) || PROPAGATIONS.contains(&o);
-        mount.others.retain(|o| !own(o));
-        mount
-    }
-
-    fn json(&self) -> Json {
-        let mut json = json!({
-            "Type": self.kind,
-            "Source": self.source,
-            "Destination": self.target,
-            "Driver": if self.name.is_some() { "local" } else { "" },
-            "Mode": "",
-            "Options": self.others,
-            "RW": self.writable,
-            "Propagation": self.propagation,
-        });
-        if let Some(name) = &self.name {
-            json["Name"] = name.as_str().into();
-        }
-        json
-    }
-
-    fn options(&self) -> String {
-        let mut all = vec![if self.writable { "rw" } else { "ro" }];
-        all.extend(Some(self.propagation.as_str()).filter(|p| !p.is_empty()));
-        all.extend(self.others.iter().map(String::as_str));
-        all.join(",")
-    }
-
-    fn bind(&self) -> String {
-        let source = self.name.as_ref().unwrap_or(&self.source);
-        format!("{source}:{}:{}", self.target, self.options())
-    }
-}
-
 /// An image.
 ///
 /// # Errors
@@ -728,25 +656,6 @@ pub fn volume(store: &Store, volume: &Volume) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mounts_are_told_apart_and_their_options_sorted() {
-        let mount = |json: Json| UserMount::of(&json, Path::new("/s/volumes"));
-        let volume = mount(json!({
-            "destination": "/data", "source": "/s/volumes/v/_data",
-            "options": ["rbind", "rprivate", "nosuid"],
-        }));
-        assert_eq!(volume.json()["Type"], "volume");
-        assert_eq!(volume.json()["Name"], "v");
-        assert_eq!(volume.bind(), "v:/data:rw,rprivate,rbind,nosuid");
-        let bind = mount(json!({
-            "destination": "/host", "source": "/tmp", "options": ["rbind", "ro"],
-        }));
-        assert_eq!(bind.json()["RW"], false);
-        assert_eq!(bind.bind(), "/tmp:/host:ro,rbind");
-        let tmpfs = mount(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs"}));
-        assert_eq!(tmpfs.kind, "tmpfs");
-    }
 
     #[test]
     fn ports_are_sorted_by_protocol_and_number() {

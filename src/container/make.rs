@@ -7,7 +7,7 @@
 //!
 //! Starting it ([`super::prepare`]) needs nothing but that file, however much later and by whomever it is
 //! started: the terminal, the working directory and the environment of who made it are gone then.
-//! Credentials for pulling are not kept.
+//! Credentials for pulling are not kept. The file of `--cidfile` is made before anything else and never replaces one.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,13 +21,13 @@ use super::health::{self, Health};
 use super::mounts::{MountRequest, Source};
 use super::prepare::{self, Ground};
 use super::record::{Containers, Port, Record, Reserved, State, quick_json};
-use super::request::{From, Request, Seccomp};
+use super::request::{From, ImageVolume, Request, Seccomp};
 use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
 use super::supervisor::Job;
 use super::{env, host, image, remove, shared, volumes};
 use crate::error::{Fault, Kind, Result, ResultExt, failed};
-use crate::network::{self, ports::HostPort};
+use crate::network::{self, NetworkMode, PortMapping, ports::HostPort};
 use crate::store::files::{self, Lock};
 use crate::store::{Progress, Store};
 use crate::trace;
@@ -77,12 +77,16 @@ pub fn make(
 ) -> Result<Job> {
     let mut request = settled(request)?;
     shared::settle(containers, &mut request)?;
-    let request = &request;
-    let mut cidfile = request.cidfile.as_deref().map(CidFile::claim).transpose()?;
-    let mapping = shared::mapping(containers, request)?;
+    let cidfile = request.cidfile.clone();
+    let mut cidfile = cidfile.as_deref().map(CidFile::claim).transpose()?;
+    let mapping = shared::mapping(containers, &request)?;
     trace::mark("mapping planned");
-    let image = image::resolve(store, request, &mapping, progress)?;
+    let image = image::resolve(store, &request, &mapping, progress)?;
     trace::mark("image found");
+    if request.publish_all {
+        publish_all(&mut request, &image.says.exposed)?;
+    }
+    let request = &request;
     if let Some(name) = request.name.as_deref().filter(|_| request.replace) {
         remove::replace(store, name)?;
     }
@@ -224,14 +228,49 @@ fn settled(request: &Request) -> Result<Request> {
     if let Seccomp::File(path) = &mut request.security.seccomp {
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
     }
-    if let Some(path) = &mut request.cidfile {
+    for path in [&mut request.cidfile, &mut request.pidfile]
+        .into_iter()
+        .flatten()
+    {
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
     }
     request.env = env::settled(&request.env);
     if request.env_host {
         request.host_env = env::settled(&[env::Setting::parse("*")?]);
     }
+    if request.http_proxy {
+        let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+        let both = names
+            .iter()
+            .flat_map(|n| [(*n).to_owned(), n.to_uppercase()]);
+        let settings: Result<Vec<_>> = both.map(|n| env::Setting::parse(&n)).collect();
+        request.proxies = env::settled(&settings?);
+    }
     Ok(request)
+}
+
+/// Asks for a free port for each exposed one that is not published yet; where the network has ports.
+fn publish_all(request: &mut Request, image: &[String]) -> Result<()> {
+    if !matches!(request.network, NetworkMode::Pasta { .. }) {
+        return Ok(());
+    }
+    for text in image.iter().chain(&request.expose) {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let bad = || failed(format!("publishing the exposed port {text:?}"));
+        let first = first.parse::<u16>().fault(bad)?;
+        for number in first..=last.parse::<u16>().fault(bad)? {
+            let port = PortMapping::parse(&format!("{number}/{protocol}"))?;
+            let there = request.ports.iter().any(|p| {
+                let last = p.container + (p.count.max(1) - 1);
+                p.protocol == port.protocol && (p.container..=last).contains(&number)
+            });
+            if !there {
+                request.ports.push(port);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ports that were chosen stay the container's.
@@ -282,8 +321,13 @@ fn mounts(
         if all.iter().any(|m: &Resolved| m.target == target) {
             continue;
         }
+        let source = match request.image_volume {
+            ImageVolume::Anonymous => Source::Volume(None),
+            ImageVolume::Tmpfs => Source::Tmpfs,
+            ImageVolume::Ignore => continue,
+        };
         let mount = MountRequest {
-            source: Source::Volume(None),
+            source,
             target,
             options: Vec::new(),
             copy_up: true,
@@ -406,6 +450,7 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         restarts: 0,
         stopped_by_user: false,
         cidfile: request.cidfile.clone(),
+        pidfile: request.pidfile.clone(),
         storage_size: request.storage_size,
         dependencies: shared::whose(request)
             .map(str::to_owned)
@@ -449,6 +494,36 @@ pub(super) fn port(published: &network::Published) -> Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_exposed_port_is_published_once() {
+        let mut request = Request {
+            ports: vec![PortMapping::parse("8080:80").unwrap()],
+            expose: vec!["81/tcp".into(), "53/udp".into()],
+            ..Request::default()
+        };
+        let image = ["80/tcp", "81-82/tcp", "443"].map(str::to_owned);
+        publish_all(&mut request, &image).unwrap();
+        let found: Vec<String> = request
+            .ports
+            .iter()
+            .map(|p| format!("{}/{} {:?}", p.container, p.protocol, p.host))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "80/tcp From(8080)",
+                "81/tcp Any",
+                "82/tcp Any",
+                "443/tcp Any",
+                "53/udp Any"
+            ]
+        );
+        request.network = NetworkMode::None;
+        request.ports.clear();
+        publish_all(&mut request, &image).unwrap();
+        assert!(request.ports.is_empty());
+    }
 
     #[test]
     fn a_cidfile_that_is_there_is_not_touched() {

@@ -235,6 +235,19 @@ impl Accounts {
     }
 }
 
+/// The host's file of a time zone, or of its own.
+fn time_zone(name: &str) -> Result<Vec<u8>> {
+    let path = match name {
+        "local" => PathBuf::from("/etc/localtime"),
+        name => Path::new("/usr/share/zoneinfo").join(name),
+    };
+    let plain = |c| matches!(c, std::path::Component::Normal(_));
+    if name.is_empty() || !Path::new(name).components().all(plain) {
+        return Err(usage(format!("invalid time zone {name:?}")).into());
+    }
+    fs::read(&path).fault(|| failed(format!("finding timezone {name}: {}", path.display())))
+}
+
 /// Files made for this container, by target.
 type Files = Vec<(&'static str, PathBuf)>;
 
@@ -253,7 +266,7 @@ fn files(
         .create(dir)
         .with_context(|| format!("making {}", dir.display()))?;
     let mut files = Files::new();
-    let mut write = |target: &'static str, text: &str| -> Result<()> {
+    let mut write = |target: &'static str, text: &[u8]| -> Result<()> {
         use std::io::Write;
         let path = dir.join(target.rsplit('/').next().unwrap_or(target));
         let mut options = fs::File::options();
@@ -266,18 +279,21 @@ fn files(
         file.and_then(|mut f| {
             // Everyone in the container reads these, whatever the caller's umask.
             f.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-            f.write_all(text.as_bytes())
+            f.write_all(text)
         })
         .with_context(|| format!("writing {}", path.display()))?;
         files.push((target, path));
         Ok(())
     };
     if !request.no_hosts {
-        write("/etc/hosts", &network.hosts)?;
+        write("/etc/hosts", network.hosts.as_bytes())?;
     }
-    write("/etc/hostname", &network.hostname)?;
-    write("/etc/resolv.conf", &network.resolv_conf)?;
-    write("/run/.containerenv", "")?;
+    write("/etc/hostname", network.hostname.as_bytes())?;
+    write("/etc/resolv.conf", network.resolv_conf.as_bytes())?;
+    write("/run/.containerenv", b"")?;
+    if let Some(zone) = &request.tz {
+        write("/etc/localtime", &time_zone(zone)?)?;
+    }
     let (passwd, group) = (accounts.passwd.as_deref(), accounts.group.as_deref());
     let (passwd_new, group_new) = user::with_entries(
         user,
@@ -287,10 +303,10 @@ fn files(
         group.unwrap_or_default(),
     );
     if let Some(text) = passwd_new.filter(|_| passwd.is_some()) {
-        write("/etc/passwd", &text)?;
+        write("/etc/passwd", text.as_bytes())?;
     }
     if let Some(text) = group_new.filter(|_| group.is_some()) {
-        write("/etc/group", &text)?;
+        write("/etc/group", text.as_bytes())?;
     }
     Ok(files)
 }

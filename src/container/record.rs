@@ -215,6 +215,9 @@ pub struct Record {
     /// `--cidfile`, absolute: a file with its id that goes with it.
     #[serde(default)]
     pub cidfile: Option<PathBuf>,
+    /// `--pidfile`, absolute: a file with the PID of its first process, written at every start.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
     /// `--restart`.
     #[serde(default)]
     pub restart: Restart,

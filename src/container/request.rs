@@ -105,6 +105,8 @@ pub struct Request {
     pub annotations: BTreeMap<String, String>,
     /// `--cidfile`.
     pub cidfile: Option<PathBuf>,
+    /// `--pidfile`.
+    pub pidfile: Option<PathBuf>,
     /// `--sig-proxy`.
     pub sig_proxy: bool,
     /// `--detach-keys`, as typed.
@@ -113,12 +115,66 @@ pub struct Request {
     pub log: LogConfig,
     /// `--health-*`.
     pub health: health::Asked,
+    /// `--http-proxy`: the caller's proxy variables reach the container.
+    pub http_proxy: bool,
+    /// With `http_proxy`: what they were when the container was made.
+    pub proxies: Vec<Setting>,
+    /// `--env-merge`: settings whose values name variables of the image.
+    pub env_merge: Vec<Setting>,
+    /// `--unsetenv`.
+    pub unset_env: Vec<String>,
+    /// `--unsetenv-all`.
+    pub unset_env_all: bool,
+    /// `--umask`.
+    pub umask: Option<u32>,
+    /// `--tz`: a name below /usr/share/zoneinfo, or `local`.
+    pub tz: Option<String>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
+    /// `-P`: publish every exposed port.
+    pub publish_all: bool,
+    /// `--image-volume`.
+    pub image_volume: ImageVolume,
+    /// `-a`: the streams that the caller sees; `None`: both.
+    pub attach: Option<Streams>,
+    /// The command line that made it, without credentials, for `inspect`.
+    pub typed: Vec<String>,
     /// `--expose`, as `80/tcp`.
     pub expose: Vec<String>,
     /// `--volumes-from`.
     pub volumes_from: Vec<From>,
     /// `--pid`, `--ipc`, `--uts`.
     pub sharing: Sharing,
+}
+
+/// What the image's volumes become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageVolume {
+    /// Volumes without a name.
+    #[default]
+    Anonymous,
+    /// A tmpfs each.
+    Tmpfs,
+    /// Nothing: they are plain directories.
+    Ignore,
+}
+
+/// Which of the container's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// Standard output.
+    pub out: bool,
+    /// Standard error.
+    pub err: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams {
+            out: true,
+            err: true,
+        }
+    }
 }
 
 /// A container whose volumes are taken.

@@ -56,6 +56,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
         tty: request.tty,
         input: request.interactive && request.log.driver != Driver::Passthrough,
         sig_proxy: request.sig_proxy,
+        streams: request.attach.unwrap_or_default(),
         keys,
         tell: Some(attached),
     });

@@ -13,6 +13,7 @@ use super::image;
 use super::make::Stored;
 use super::prepare::{self, Ground, Held};
 use super::record::{Containers, Record, State, no_such, unless_gone};
+use super::request::Streams;
 use super::restart::Restart;
 use super::run::{Outcome, stay};
 use super::shared;
@@ -65,6 +66,7 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     job.input_once = how.attach && how.interactive && job.interactive;
     let attached = containers.later(&job.record, Action::Attach);
     let how = how.attach.then(|| Attach {
+        streams: Streams::default(),
         tty: job.terminal.is_some(),
         input: how.interactive && job.interactive,
         sig_proxy: how.sig_proxy,

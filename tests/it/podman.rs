@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 10] = [
+const GROUPS: [&str; 11] = [
     "run",
     "lifecycle",
     "ps",
@@ -43,6 +43,7 @@ const GROUPS: [&str; 10] = [
     "services",
     "health",
     "shared",
+    "words",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;
@@ -567,4 +568,9 @@ fn health_checks_do_what_podman_s_do() {
 #[test]
 fn what_containers_share_is_as_with_podman() {
     replay("shared");
+}
+
+#[test]
+fn rarer_words_do_what_podman_s_do() {
+    replay("words");
 }

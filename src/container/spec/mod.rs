@@ -156,8 +156,18 @@ pub fn environment(
     }
     env.set("container", "rless");
     env.set("HOSTNAME", hostname);
+    env.apply(&request.proxies);
     env.apply(&request.host_env);
     env.set_image(&image.env);
+    for setting in &request.env_merge {
+        let value = env.expand(setting.value.as_deref().unwrap_or_default());
+        env.set(&setting.name, &value);
+    }
+    request.unset_env.iter().for_each(|name| env.remove(name));
+    if request.unset_env_all {
+        env.clear();
+        env.set("HOSTNAME", hostname);
+    }
     env.apply(&request.env);
     env.set_default("HOME", home);
     env.into_strings()
@@ -245,7 +255,7 @@ fn process(parts: &Parts<'_>) -> Result<Process> {
     let mut user = oci_spec::runtime::User::default();
     user.set_uid(parts.user.uid);
     user.set_gid(parts.user.gid);
-    user.set_umask(Some(0o022));
+    user.set_umask(Some(request.umask.unwrap_or(0o022)));
     user.set_additional_gids(Some(parts.user.groups.clone()));
     let mut process = Process::default();
     process.set_terminal(Some(request.tty));
@@ -256,6 +266,7 @@ fn process(parts: &Parts<'_>) -> Result<Process> {
     process.set_capabilities(Some(caps::sets(&parts.bounding, parts.user.uid)));
     process.set_rlimits(Some(rlimits(&request.ulimits)?));
     process.set_no_new_privileges(Some(request.security.no_new_privileges));
+    process.set_oom_score_adj(request.oom_score_adj);
     process.set_apparmor_profile(request.security.apparmor.clone());
     Ok(process)
 }

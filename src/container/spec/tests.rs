@@ -57,6 +57,36 @@ fn environment_is_layered_and_never_the_hosts() {
 }
 
 #[test]
+fn variables_are_merged_and_unset_below_the_flags() {
+    let set = |text| vec![Setting::parse(text).unwrap()];
+    let request = Request {
+        proxies: set("http_proxy=p"),
+        env_merge: set("PATH=${PATH}:/more"),
+        unset_env: vec!["A".into(), "container".into()],
+        env: set("B=1"),
+        ..Request::default()
+    };
+    assert_eq!(
+        environment(&request, &image(), "h", "/root"),
+        [
+            "PATH=/img:/more",
+            "HOSTNAME=h",
+            "http_proxy=p",
+            "B=1",
+            "HOME=/root"
+        ]
+    );
+    let request = Request {
+        unset_env_all: true,
+        ..request
+    };
+    assert_eq!(
+        environment(&request, &image(), "h", "/root"),
+        ["HOSTNAME=h", "B=1", "HOME=/root"]
+    );
+}
+
+#[test]
 fn working_directory_must_be_absolute() {
     let mut request = Request::default();
     assert_eq!(workdir(&request, &image()).unwrap(), "/work");

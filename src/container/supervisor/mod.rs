@@ -62,7 +62,7 @@ use crate::network::{Pasta, PastaConfig, Target, pasta};
 use crate::runtime::fakeid::{Agent, Start};
 use crate::runtime::idmap::Mapping;
 use crate::runtime::{self, Init, Plan};
-use crate::store::files::Lock;
+use crate::store::files::{self, Lock};
 use crate::sys::file::duplicate_from;
 use crate::sys::supervise::{self, pidfd_kill};
 use crate::sys::tty::WindowSize;
@@ -500,6 +500,11 @@ fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Sc
     let helper = helper.and_then(|pid| i32::try_from(pid).ok());
     let helper = helper.and_then(|pid| host::process(Pid::from_raw(pid)));
     job.record.helpers = helper.into_iter().collect();
+    if let Some(path) = &job.record.pidfile {
+        let written = files::atomic_write(path, init.to_string().as_bytes());
+        // It runs by now; who waits for the file is told by inspect that there is an error.
+        job.record.error = written.err().map(|e| format!("{e:#}"));
+    }
     // Not flushed on the start-up path; one that a power cut tears right now is put together again (`damaged.rs`).
     let _ = job.place.write(&job.record);
     if !job.record.auto_remove {
