@@ -14,6 +14,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::borrow::Cow;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -245,6 +246,22 @@ impl Low {
             Kind::Image(i) => i.read(ino, offset, part),
             Kind::Host(h) => h.read(ino, offset, part),
         }
+    }
+
+    /// Where in an immutable file what [`Lower::read`] would read of at most `len` bytes is, and how much: none where it is in no
+    /// such file.
+    pub(crate) fn range(&self, ino: u64, offset: u64, len: usize) -> Option<(&File, u64, usize)> {
+        let Kind::Image(image) = &self.kind else {
+            return None;
+        };
+        let n = image.index.inode(ino)?;
+        let Data::File { pack, offset: at } = n.data else {
+            return None;
+        };
+        let left = usize::try_from(n.size.checked_sub(offset)?).unwrap_or(usize::MAX);
+        let pack = image.packs.get(pack as usize)?;
+        let (at, len) = (at.checked_add(offset)?, len.min(left));
+        pack.has(at, len).then(|| (pack.file(), at, len))
     }
 
     /// The next data, or hole, of a file of `size` bytes from `offset` on, as the pack has it; a host's files are data from

@@ -1,13 +1,14 @@
-//! What the file system needs beyond std and nix: extended attributes by descriptor, and one
-//! more channel of a FUSE connection.
+//! What the file system needs beyond std and nix: extended attributes by descriptor, one
+//! more channel of a FUSE connection, and answers out of files.
 
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The one name in the root directory of a FUSE connection: the directory that the file system's root is.
 /// `cow` serves it, whoever mounts shows it as `/`; why is told in `cow::mount`.
@@ -33,6 +34,69 @@ pub fn clone_channel(fuse: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: both descriptors are open for the whole call, and the ioctl reads one u32.
     unsafe { ioctl::fuse_dev_ioc_clone(new.as_raw_fd(), &raw mut source) }?;
     Ok(new.into())
+}
+
+/// A pipe that answers go through whose body is in a file: its pages are copied once, into the kernel's answer.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// Makes one for a body of `bytes` bytes that begin a page.
+    ///
+    /// # Errors
+    /// As pipe2(2); `EPERM` where the user has too much in pipes already.
+    pub fn new(bytes: usize) -> io::Result<Pipe> {
+        let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let (read, write) = nix::unistd::pipe2(flags)?;
+        // One page more: the header's.
+        let size = libc::c_int::try_from(bytes + 4096).map_err(|_| Errno::EINVAL)?;
+        nix::fcntl::fcntl(&write, FcntlArg::F_SETPIPE_SZ(size))?;
+        Ok(Pipe { read, write })
+    }
+
+    /// Sends `head` and the `len` bytes of `file` from `at` on to `channel` as one answer. After an error the pipe is not
+    /// to be used any more.
+    ///
+    /// # Errors
+    /// The file has fewer bytes, or as splice(2): nothing was sent.
+    pub fn send(
+        &self,
+        head: &[u8],
+        (file, at, len): (&File, u64, usize),
+        channel: &File,
+    ) -> io::Result<()> {
+        let mut n = nix::unistd::write(&self.write, head)?;
+        let mut at = libc::loff_t::try_from(at).map_err(|_| Errno::EINVAL)?;
+        while n < head.len() + len {
+            let left = head.len() + len - n;
+            match splice(file, Some(&mut at), self.write.as_fd(), left)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => n += more,
+            }
+        }
+        match splice(self.read.as_fd(), None, channel, n)? {
+            sent if sent == n => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+/// splice(2) of at most `len` bytes. Does not wait for the pipe.
+fn splice(
+    from: impl AsFd,
+    at: Option<&mut libc::loff_t>,
+    to: impl AsFd,
+    len: usize,
+) -> Result<usize, Errno> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let at = at.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    let none = std::ptr::null_mut();
+    // SAFETY: both descriptors are open for the whole call; the offset is null or one that is ours alone.
+    let n = unsafe { libc::splice(from, at, to, none, len, libc::SPLICE_F_NONBLOCK) };
+    Errno::result(n).map(isize::unsigned_abs)
 }
 
 /// `/proc/self/fd/N` of a descriptor: reaches the inode of an `O_PATH` descriptor too.

@@ -119,11 +119,17 @@ impl Pack {
     /// # Errors
     /// `UnexpectedEof` when out of bounds; else as reading the file fails.
     pub fn read(&self, offset: u64, part: &mut [u8]) -> io::Result<()> {
-        let end = offset.checked_add(part.len() as u64);
-        if end.is_none_or(|end| end > self.len) {
+        if !self.has(offset, part.len()) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.file.read_exact_at(part, offset)
+    }
+
+    /// Whether there are `len` bytes from `offset` on.
+    #[must_use]
+    pub fn has(&self, offset: u64, len: usize) -> bool {
+        let end = offset.checked_add(len as u64);
+        end.is_some_and(|end| end <= self.len)
     }
 
     /// The pack's file, for `pread`, `posix_fadvise` and the like.

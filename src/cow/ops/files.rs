@@ -1,7 +1,7 @@
 //! Requests about content.
 
 use super::wire::{put32, put64};
-use super::{Answer, MAX_WRITE, Request, Server, send_data};
+use super::{Answer, Content, MAX_WRITE, Request, Server, send_data};
 use crate::cow::meta::{Res, SIZE_MAX};
 use nix::errno::Errno;
 use std::fs::File;
@@ -33,7 +33,7 @@ impl Server {
         &self,
         channel: &File,
         r: &mut Request<'_>,
-        buf: &mut Vec<u8>,
+        content: &mut Content,
     ) -> Res<Answer> {
         r.args.skip(8)?;
         let (offset, size) = (r.args.u64()?, r.args.u32()?);
@@ -44,6 +44,12 @@ impl Server {
             renewal.read(r.node);
         }
         let unique = r.unique;
+        if let Some(part) = self.tree.read_range(r.node, offset, size)
+            && content.send_file(channel, unique, part)
+        {
+            return Ok(Answer::Sent);
+        }
+        let buf = &mut content.bytes;
         self.tree.read(r.node, offset, size, buf, |bytes| {
             send_data(channel, unique, bytes);
         })?;

@@ -25,7 +25,7 @@ use super::index::Index;
 use super::meta::{Caller, Res};
 use super::renew::Renewal;
 use super::upper::{HostDirs, Tree};
-use crate::sys::fuse::ROOT_ENTRY;
+use crate::sys::fuse::{Pipe, ROOT_ENTRY};
 use news::News;
 use nix::errno::Errno;
 use std::fs::File;
@@ -40,6 +40,10 @@ pub(crate) use wire::op_name;
 pub(crate) const REQUEST_MAX: usize = MAX_WRITE as usize + 4096;
 /// Longest piece of data in one request.
 pub(crate) const MAX_WRITE: u32 = 1 << 20;
+
+/// Bytes of content that an answer through a pipe has at most, and at least: below the copy that it saves costs less.
+const PIPE: usize = 252 << 10;
+const PIPE_LEAST: usize = 16 << 10;
 
 /// How a request was answered.
 enum Answer {
@@ -116,20 +120,39 @@ pub(crate) struct Server {
 pub(crate) struct Buffers {
     /// The answer, its header first.
     out: Vec<u8>,
-    data: Vec<u8>,
+    content: Content,
+}
+
+/// Where what was read passes.
+struct Content {
+    bytes: Vec<u8>,
+    /// Made when it is needed.
+    pipe: Option<Pipe>,
+    /// There are none to be had.
+    no_pipe: bool,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Buffers {
         Buffers {
             out: Vec::with_capacity(8192),
-            data: Vec::new(),
+            content: Content {
+                bytes: Vec::new(),
+                pipe: None,
+                no_pipe: false,
+            },
         }
     }
 
     /// Bytes that a request of `read` bytes and its answer have left here.
     pub(crate) fn held(&self, read: usize) -> usize {
-        self.data.capacity().max(self.out.capacity()).max(read)
+        let Content { bytes, pipe, .. } = &self.content;
+        let pipe = pipe.as_ref().map_or(0, |_| PIPE);
+        bytes
+            .capacity()
+            .max(self.out.capacity())
+            .max(pipe)
+            .max(read)
     }
 }
 
@@ -177,10 +200,10 @@ impl Server {
         if !request.unawaited() {
             self.news.taken_in(request.task);
         }
-        let Buffers { out, data } = buffers;
+        let Buffers { out, content } = buffers;
         out.clear();
         out.resize(HEADER, 0);
-        let answer = self.dispatch(channel, &mut request, out, data);
+        let answer = self.dispatch(channel, &mut request, out, content);
         let error = match answer {
             Ok(Answer::Sent | Answer::Silent) => return,
             Ok(Answer::Body) => {
@@ -214,7 +237,7 @@ impl Server {
         channel: &File,
         r: &mut Request<'_>,
         out: &mut Vec<u8>,
-        data: &mut Vec<u8>,
+        content: &mut Content,
     ) -> Res<Answer> {
         if r.node == wire::OUTER {
             return self.outer(r, out);
@@ -235,7 +258,7 @@ impl Server {
             op::RENAME2 => self.rename(r, true),
             op::LINK => self.link(r, out),
             op::OPEN => self.open(r, out),
-            op::READ => self.read(channel, r, data),
+            op::READ => self.read(channel, r, content),
             op::WRITE => self.write(r, out),
             op::STATFS => self.statfs(out),
             op::FSYNC => self.fsync(r),
@@ -310,6 +333,27 @@ fn decode(bytes: &[u8]) -> Option<Request<'_>> {
 /// Has the kernel forget the cached listing of a directory, if it has one. May wait for who reads it.
 pub(crate) fn forget_listing(channel: &File, dir: u64) {
     wire::notify_listing(channel, dir);
+}
+
+impl Content {
+    /// Sends an answer whose body is a part of a file that does not change, without taking it into our memory; false where that
+    /// is not possible, and nothing was sent.
+    fn send_file(&mut self, channel: &File, unique: u64, part: (&File, u64, usize)) -> bool {
+        let (_, at, len) = part;
+        if !(PIPE_LEAST..=PIPE).contains(&len) || !at.is_multiple_of(4096) || self.no_pipe {
+            return false;
+        }
+        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new(PIPE).ok()) else {
+            self.no_pipe = true;
+            return false;
+        };
+        let mut head = [0; HEADER];
+        wire::seal_for(&mut head, len, 0, unique);
+        let sent = pipe.send(&head, part, channel).is_ok();
+        // What is left in it after a failure would be a part of the next answer.
+        self.pipe = sent.then_some(pipe);
+        sent
+    }
 }
 
 /// Sends an answer whose body is somewhere else: one copy, into the kernel.

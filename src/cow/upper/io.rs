@@ -6,6 +6,7 @@ use super::extent::{Piece, not_too_scattered};
 use super::node::{Body, FileBody, Node, State};
 use super::{Tree, now};
 use nix::errno::Errno;
+use std::fs::File;
 
 /// `fallocate(2)` modes that are known.
 const KEEP_SIZE: u32 = 1;
@@ -26,6 +27,14 @@ fn file_mut(state: &mut State) -> Res<&mut FileBody> {
         Body::Dir(_) => Err(Errno::EISDIR),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// The first `len` bytes of a buffer, with whatever is in them.
+fn room(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buf.len() < len {
+        buf.resize(len, 0);
+    }
+    &mut buf[..len]
 }
 
 impl Tree {
@@ -58,11 +67,10 @@ impl Tree {
                 return self.read_low(ino, offset, len, buf, reply);
             }
             if len == 0 || f.fd.is_some() || f.data_id == 0 {
-                buf.clear();
-                buf.resize(len, 0);
                 let fd = f.fd.clone();
-                self.gather(ino, f, fd.as_ref(), buf, offset)?;
-                return Ok(reply(buf));
+                let part = room(buf, len);
+                self.gather(ino, f, fd.as_ref(), part, offset)?;
+                return Ok(reply(part));
             }
         }
         // The data file has to be opened first.
@@ -76,16 +84,28 @@ impl Tree {
         let state = rd(&node.state);
         let f = file_body(&state)?;
         let left = state.meta.size.saturating_sub(offset);
-        buf.clear();
-        buf.resize(len.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
+        let part = room(buf, len.min(usize::try_from(left).unwrap_or(usize::MAX)));
         // Closed again in between, by a full descriptor table: open one of our own.
         let fd = match (&f.fd, f.data_id) {
             (Some(fd), _) => Some(fd.clone()),
             (None, 0) => None,
             (None, id) => Some(self.store()?.data.place(id, false)?),
         };
-        self.gather(ino, f, fd.as_ref(), buf, offset)?;
-        Ok(reply(buf))
+        self.gather(ino, f, fd.as_ref(), part, offset)?;
+        Ok(reply(part))
+    }
+
+    /// Where [`Tree::read`] finds all it would read, if that is in one immutable file: file, offset and length.
+    pub(crate) fn read_range(
+        &self,
+        ino: u64,
+        offset: u64,
+        len: usize,
+    ) -> Option<(&File, u64, usize)> {
+        match self.node(ino) {
+            None => self.low.range(ino, offset, len),
+            Some(_) => None,
+        }
     }
 
     fn read_low<T>(
@@ -96,11 +116,9 @@ impl Tree {
         buf: &mut Vec<u8>,
         reply: impl FnOnce(&[u8]) -> T,
     ) -> Res<T> {
-        if buf.len() < len {
-            buf.resize(len, 0);
-        }
-        let n = self.low.read(ino, offset, &mut buf[..len])?;
-        Ok(reply(&buf[..n]))
+        let part = room(buf, len);
+        let n = self.low.read(ino, offset, part)?;
+        Ok(reply(&part[..n]))
     }
 
     /// Writes `data` at `offset`. `kill` takes setuid, setgid and capabilities as a write by
