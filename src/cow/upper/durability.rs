@@ -387,17 +387,17 @@ fn a_data_file_that_was_synced_and_is_gone_is_damage() {
 fn an_fdatasync_of_what_was_only_overwritten_leaves_the_journal_alone() {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());
-    let ino = make(&cow, b"f", &[b'a'; 40 * 4096]);
+    let ino = make(&cow, b"f", &[b'a'; 80 * 4096]);
     cow.tree.fsync(ino, true).unwrap();
     let records = last(&cow);
     put(&cow, ino, 4096, &[b'b'; 4096]);
     cow.tree.fsync(ino, true).unwrap();
     assert_eq!(last(&cow), records);
     // A block or a byte more is another matter, and so is fsync.
-    put(&cow, ino, 40 * 4096, b"c");
+    put(&cow, ino, 80 * 4096, b"c");
     cow.tree.fsync(ino, true).unwrap();
     assert_eq!(last(&cow), records + 1);
-    put(&cow, ino, 40 * 4096 + 1, b"d");
+    put(&cow, ino, 80 * 4096 + 1, b"d");
     cow.tree.fsync(ino, true).unwrap();
     assert_eq!(last(&cow), records + 2);
     put(&cow, ino, 0, b"e");
@@ -412,6 +412,39 @@ fn an_fdatasync_of_what_was_only_overwritten_leaves_the_journal_alone() {
     }
     let more = last(&cow) - records;
     assert!((4..=12).contains(&more), "{more} records");
+}
+
+#[test]
+fn an_fdatasync_of_a_small_file_is_the_journals_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 40 * 4096]);
+    cow.tree.fsync(ino, true).unwrap();
+    // What the disk has of the arena from now on.
+    let disk = cut(dir.path(), &["data"]);
+    let records = last(&cow);
+    let mut expect = vec![b'a'; 40 * 4096];
+    for n in 0..10u8 {
+        let at = usize::from(n) * 8192;
+        put(&cow, ino, at as u64, &[n; 4096]);
+        expect[at..at + 4096].fill(n);
+        cow.tree.fsync(ino, true).unwrap();
+        assert_eq!(last(&cow), records + 1 + u64::from(n));
+        let there = cut(dir.path(), &["journal"]);
+        copy_tree(&disk.path().join("upper"), &there.path().join("upper"));
+        assert!(content(&open(there.path()), "/f") == expect, "{n}");
+    }
+    // A fold voids what is in the journal, and it begins again.
+    for n in 0..100u8 {
+        put(&cow, ino, 0, &[n; 4096]);
+        expect[..4096].fill(n);
+        cow.tree.fsync(ino, true).unwrap();
+        if n == 50 {
+            cow.tree.fold(&mut |_| Ok(())).unwrap();
+        }
+        let there = cut(dir.path(), &["journal", "data"]);
+        assert!(content(&open(there.path()), "/f") == expect, "{n}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! | | flushes of the disk |
 //! |---|---|
-//! | fdatasync of a file that was only overwritten in blocks the journal knows | 1: its data file's |
+//! | fdatasync of a file that was only overwritten in blocks the journal knows | 1: its data file's; the journal's, if it is in an arena |
 //! | fsync with at most 64 KiB changed since the file's last record ([`super::redo`]) | 1: the journal's |
 //! | fsync with more | 2, or 3 with a new data file or arena: that, its directory, journal |
 //!
@@ -39,9 +39,10 @@ use super::super::journal::Record;
 use super::super::journal::record::{Extents, Piece};
 use super::super::meta::{BLOCK, Res, lk, rd, wr};
 use super::super::ranges::Ranges;
-use super::arena::Region;
+use super::arena::{Region, is_region};
 use super::data::Place;
 use super::node::{Body, FileBody, Node, State};
+use super::redo::BLOCKS;
 use super::{Store, Tree};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -54,6 +55,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 pub(super) const MANY: usize = 32;
 /// More blocks than this of content that nobody needs are given back at once: they take memory.
 const IDLE: u64 = 4096;
+/// Blocks of small files that are not needed any more may wait for the flusher.
+const FEW: u64 = 256;
 /// No content goes into the journal unasked when this much waits there already.
 const WAITING: usize = 256 << 10;
 /// An fsync's goes there up to so much.
@@ -167,6 +170,19 @@ impl Flush {
     /// Data files that may be deleted now.
     pub(super) fn ripe(&self, durable: u64) -> Vec<Region> {
         ripe(&self.doomed, durable)
+    }
+
+    /// Whether what may be deleted now is more than a few small files: a hole for each of them as it goes would have the host
+    /// write and journal what the next one does again.
+    fn worth_deleting(&self, durable: u64) -> bool {
+        let list = lk(&self.doomed);
+        let mut blocks = 0;
+        list.iter()
+            .filter(|(seq, _)| *seq <= durable)
+            .any(|(_, r)| {
+                blocks += r.blocks;
+                !is_region(r.id) || blocks > FEW
+            })
     }
 
     /// So many more blocks wait for the flusher only; whether they should not.
@@ -509,6 +525,11 @@ impl Tree {
             if f.written == Ranges::default() {
                 return Ok(true);
             }
+            if is_region(f.data_id) && f.changed().blocks() <= BLOCKS {
+                // With it all that was written to its neighbours would be synced: its bytes go to the journal.
+                f.redos = 0;
+                return Ok(false);
+            }
             let file = self.data_file(node, f, 0)?;
             f.inflight = std::mem::take(&mut f.written);
             (f.data_id, file)
@@ -532,7 +553,7 @@ impl Tree {
             return Ok(());
         };
         self.noted(self.make_durable(store, store.journal.last(), ahead))?;
-        self.clean_up(store);
+        self.clean_up(store, ahead);
         if store.journal.is_long() {
             store.flush.hurry();
         }
@@ -631,10 +652,12 @@ impl Tree {
     }
 
     /// What may go now that the journal is durable. Failures cost space, not content, and the
-    /// next open sweeps.
-    fn clean_up(&self, store: &Store) {
+    /// next open sweeps. `later`: what costs more now than many at once is left to the flusher.
+    fn clean_up(&self, store: &Store, later: bool) {
         let durable = store.journal.durable();
-        store.data.delete(store.flush.ripe(durable));
+        if !later || store.flush.worth_deleting(durable) {
+            store.data.delete(store.flush.ripe(durable));
+        }
         for ino in ripe(&store.flush.trims, durable) {
             let Some(node) = self.node(ino) else { continue };
             let mut state = wr(&node.state);
