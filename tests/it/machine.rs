@@ -1,7 +1,7 @@
 //! What needs systemd, cgroup v2 and a login user: run inside the Debian 13 virtual machine.
 //!
-//! The machine is booted once, with the Debian package built from this tree; `tests/vm/guest` prints
-//! a line `VM ok NAME` or `VM FAILED NAME: why` for each case, and each test here asserts its own.
+//! The machine is booted once, with the Debian package built from this tree; `tests/vm/guest` and `tests/vm/limits`
+//! print a line `VM ok NAME` or `VM FAILED NAME: why` for each case, and each test here asserts its own.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -24,15 +24,18 @@ fn transcript(world: &World) -> &'static str {
         let Some(deb) = std::fs::read_dir(&package).ok().and_then(|mut d| d.next()) else {
             return format!("no package was built: {said}");
         };
-        let images = ["busybox.oci", "debian.oci"].map(|name| world.images.join(name));
+        let image = world.images.join("busybox.oci");
         let (out, err) = run(
             &format!("{tests}/vm/run"),
             &[
                 "-t".as_ref(),
-                "900".as_ref(),
+                "1800".as_ref(),
+                "-d".as_ref(),
+                "600".as_ref(),
                 format!("{tests}/vm/guest").as_ref(),
+                format!("{tests}/vm/limits").as_ref(),
                 deb.unwrap().path().as_os_str(),
-                images[0].as_os_str(),
+                image.as_os_str(),
             ],
         );
         format!("{out}\n{err}")
@@ -72,5 +75,27 @@ cases! {
     scope_is_gone_after_the_container,
     limits_without_a_session_are_an_error_with_the_fix,
     two_dbus_calls_a_start,
+    a_limit_without_its_controller_prints_the_drop_in,
+    detached_without_linger_warns_with_the_command,
+    a_logout_leaves_lingering_containers_alone,
+    a_logout_without_linger_is_told_truthfully,
+    an_oom_kill_is_reported,
+    memory_and_swap_hold_and_are_updated,
+    memory_high_slows_and_does_not_kill,
+    an_update_that_fails_changes_nothing,
+    memory_reservation_keeps_memory,
+    cpu_quota_holds_and_is_updated,
+    cpu_shares_hold_and_are_updated,
+    cpuset_holds_and_is_updated,
+    pids_limit_is_updated,
+    write_bytes_are_bounded_through_root_and_volume,
+    read_bytes_are_bounded_through_root_and_volume,
+    writes_are_bounded_through_root_and_volume,
+    reads_are_bounded_through_root_and_volume,
+    io_bounds_are_kept_by_run_and_over_reloads,
+    blkio_weight_shares_a_disk_through_a_volume,
+    stats_agree_with_the_cgroup_files,
+    exec_is_in_the_containers_leaf,
+    journald_takes_logs_and_gives_them_back,
     package_removes_cleanly,
 }
