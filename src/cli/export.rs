@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+use super::warn;
 use crate::container::export::export;
 use crate::container::record::Containers;
 use crate::error::{Result, ResultExt, failed, usage};
@@ -35,6 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         None => Box::new(std::io::stdout()),
     };
-    export(&store, &record, &mut out)?;
+    for what in export(&store, &record, &mut out)? {
+        warn(&format!("Warning: {what}"));
+    }
     Ok(0)
 }

@@ -29,7 +29,6 @@ use super::meta::{Res, rd, wr};
 use super::upper::{Body, Dirent, Tree};
 use crate::error::Result;
 use anyhow::Context;
-use nix::errno::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[cfg(test)]
@@ -304,10 +303,13 @@ impl Walk<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
-            if path.len() > PATH_MAX {
-                return Err(Errno::ENAMETOOLONG);
+            if path.len() <= PATH_MAX {
+                self.child(path, new, old)?;
+            } else if let Some(ino) = new {
+                // Nobody can open it by this path, nor what is in it: named once, not entered.
+                let is_dir = self.is_dir(ino)?;
+                self.push(path, Kind::Added, ino, is_dir);
             }
-            self.child(path, new, old)?;
             path.truncate(length);
         }
         Ok(())

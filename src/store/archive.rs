@@ -3,17 +3,24 @@
 //! Owners, modes, times to the nanosecond, devices, extended attributes, hard links and holes are kept; sockets are left out,
 //! as every archiver does. Of a layer: a name that goes is a whiteout `.wh.NAME`, a directory in the place of another has
 //! `.wh..wh..opq` in it, and every directory above a change has an entry, so that who unpacks the layer alone makes no
-//! directories of his own there. A name that begins with `.wh.` cannot be said in a layer.
+//! directories of his own there.
+//!
+//! Whatever a container makes, it must not keep itself from being archived: what cannot be said is left out and told
+//! ([`LeftOut`]). In a layer that is what is called `.wh.…` and what is in it, and that a name of more than 251 bytes is gone; anywhere it is
+//! what nobody could open by its path, and attributes with an `=` in their names or of too many bytes. Files of more holes than a
+//! layer may have bytes are left out of one, too: whoever unpacks it reads every zero.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 
 use anyhow::Context;
 
+use super::layers::Limits;
 use super::tarball::write::Writer;
-use super::tarball::{Entry, Kind, Segment};
+use super::tarball::{Entry, Kind, MAX_SPECIAL, MAX_XATTRS, Segment};
 use crate::cow::diff::{Change, Kind as Differs};
-use crate::cow::index::Time;
+use crate::cow::index::{NAME_MAX, PATH_MAX, Time};
 use crate::cow::{Cow, Whole};
 use crate::error::Result;
 
@@ -24,6 +31,15 @@ const HOLES: u64 = 64 << 10;
 /// Pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 16;
 const WHITEOUT: &[u8] = b".wh.";
+/// Bytes of a path with room for a mark in it.
+const LONGEST: usize = PATH_MAX - OPAQUE.len();
+const OPAQUE: &[u8] = b"/.wh..wh..opq";
+/// Bytes of a file's attributes, of the [`MAX_SPECIAL`] that all that is said of a file may take.
+const ATTRIBUTES: usize = MAX_SPECIAL as usize - (64 << 10);
+/// Bytes of a record beside name and value.
+const RECORD: usize = 32;
+/// How much of what is left out is told.
+const MOST_TOLD: usize = 50;
 
 /// What is archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +50,46 @@ pub enum What {
     Tree,
 }
 
-/// Writes `changes` of `cow` as a tar to `out`, in their order; returns the paths that a layer cannot say.
+/// Something that a tar cannot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Whose; without the first `/`.
+    path: Vec<u8>,
+    why: &'static str,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}: {}", self.path.escape_ascii(), self.why)
+    }
+}
+
+/// Writes `changes` of `cow` as a tar to `out`, in their order; returns what it could not say, the first of it if that is much.
 ///
 /// # Errors
 /// A file cannot be read or said in a tar, or `out` takes no more.
-pub fn write(cow: &Cow, changes: &[Change], what: What, out: impl Write) -> Result<Vec<Vec<u8>>> {
+pub fn write(cow: &Cow, changes: &[Change], what: What, out: impl Write) -> Result<Vec<LeftOut>> {
     let mut archive = Archive {
         cow,
         out: Writer::new(out),
         links: HashMap::new(),
         buffer: Vec::new(),
+        left_out: Vec::new(),
+        what,
+        holes_left: Limits::default().bytes / 2,
     };
-    let mut left_out = Vec::new();
+    // What is below it is left out with it, and not told.
+    let mut within: Option<Vec<u8>> = None;
     for change in changes {
-        let name = change.path.rsplit(|b| *b == b'/').next().unwrap_or(b"");
-        if what == What::Layer && name.starts_with(WHITEOUT) {
-            left_out.push(change.path.clone());
+        if within
+            .as_ref()
+            .is_some_and(|dir| change.path.starts_with(dir))
+        {
+            continue;
+        }
+        if let Some(why) = unsayable(change, what) {
+            archive.left_out(&change.path, why);
+            within = Some([&change.path[..], b"/"].concat());
             continue;
         }
         if change.path.is_empty() && (what == What::Tree || change.kind == Differs::Parent) {
@@ -60,7 +100,39 @@ pub fn write(cow: &Cow, changes: &[Change], what: What, out: impl Write) -> Resu
             .with_context(|| format!("archiving /{}", change.path.escape_ascii()))?;
     }
     archive.out.finish()?;
-    Ok(left_out)
+    Ok(archive.left_out)
+}
+
+/// Why a change cannot be in a tar, if so.
+fn unsayable(change: &Change, what: What) -> Option<&'static str> {
+    let (_, name) = split(&change.path);
+    let gone = change.kind == Differs::Deleted;
+    if change.path.len() > LONGEST {
+        return Some("left out, its path is too long to be opened");
+    }
+    if what == What::Layer && name.starts_with(WHITEOUT) {
+        return Some("left out, a layer cannot hold names that begin with .wh.");
+    }
+    if gone && name.len() > NAME_MAX - WHITEOUT.len() {
+        return Some("is there again, a layer cannot say that so long a name is gone");
+    }
+    None
+}
+
+/// Takes away attributes that a tar cannot say.
+fn fit(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Option<&'static str> {
+    let before = xattrs.len();
+    let mut room = ATTRIBUTES;
+    xattrs.retain(|(name, value)| {
+        let fits = name.len() + value.len() + RECORD <= room;
+        let stays = fits && !name.contains(&b'=');
+        if stays {
+            room -= name.len() + value.len() + RECORD;
+        }
+        stays
+    });
+    xattrs.truncate(MAX_XATTRS);
+    (xattrs.len() < before).then_some("extended attributes are left out, a tar cannot hold them")
 }
 
 struct Archive<'a, W> {
@@ -69,9 +141,20 @@ struct Archive<'a, W> {
     /// Where files with several names were written first.
     links: HashMap<u64, Vec<u8>>,
     buffer: Vec<u8>,
+    left_out: Vec<LeftOut>,
+    what: What,
+    /// Bytes: of what the files of a layer may have with their holes, half.
+    holes_left: u64,
 }
 
 impl<W: Write> Archive<'_, W> {
+    fn left_out(&mut self, path: &[u8], why: &'static str) {
+        if self.left_out.len() < MOST_TOLD {
+            let path = path.to_vec();
+            self.left_out.push(LeftOut { path, why });
+        }
+    }
+
     fn add(&mut self, change: &Change) -> Result<()> {
         if change.kind == Differs::Deleted {
             return self.gone(&change.path);
@@ -84,6 +167,9 @@ impl<W: Write> Archive<'_, W> {
                 _ => Ok(()),
             };
         };
+        if let Some(why) = fit(&mut entry.xattrs) {
+            self.left_out(&change.path, why);
+        }
         if whole.stat.nlink > 1 && entry.kind != Kind::Dir {
             if let Some(first) = self.links.get(&change.ino) {
                 entry.kind = Kind::Hardlink(first.clone());
@@ -93,13 +179,20 @@ impl<W: Write> Archive<'_, W> {
             self.links.insert(change.ino, change.path.clone());
         }
         if entry.kind == Kind::File {
-            return self.file(entry, change.ino);
+            return self.file(entry, change);
         }
         self.out.entry(&entry)?;
         match change.opaque {
-            true => self.marker([&change.path[..], b"/.wh..wh..opq"].concat()),
+            true => self.marker([&change.path[..], OPAQUE].concat()),
             false => Ok(()),
         }
+    }
+
+    /// Takes so many bytes of the holes that a layer may have; false when they are not there.
+    fn room(&mut self, bytes: u64) -> bool {
+        let left = self.holes_left.checked_sub(bytes);
+        self.holes_left = left.unwrap_or(self.holes_left);
+        left.is_some()
     }
 
     /// A whiteout.
@@ -126,11 +219,20 @@ impl<W: Write> Archive<'_, W> {
         })
     }
 
-    fn file(&mut self, mut entry: Entry, ino: u64) -> Result<()> {
+    fn file(&mut self, mut entry: Entry, change: &Change) -> Result<()> {
+        let ino = change.ino;
         let mut pieces = vec![(0, entry.size)];
         if entry.size >= HOLES {
             let found = joined(self.cow.pieces(ino)?);
             let data: u64 = found.iter().map(|(_, len)| len).sum();
+            if self.what == What::Layer && !self.room(entry.size - data) {
+                self.left_out(&change.path, "left out, it has more holes than a layer may");
+                self.links.remove(&ino);
+                return match change.kind {
+                    Differs::Changed => self.gone(&change.path),
+                    _ => Ok(()),
+                };
+            }
             if entry.size - data >= HOLES {
                 let segment = |(offset, len): &(u64, u64)| Segment {
                     offset: *offset,
@@ -214,6 +316,41 @@ fn entry(path: &[u8], whole: &Whole) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn change(path: &[u8], kind: Differs) -> Change {
+        Change {
+            path: path.to_vec(),
+            kind,
+            ino: 0,
+            is_dir: false,
+            opaque: false,
+        }
+    }
+
+    #[test]
+    fn what_a_layer_cannot_say_is_found() {
+        let said = |path: &[u8], kind, what| unsayable(&change(path, kind), what).is_none();
+        let long = [b"d/".repeat(2000), vec![b'x'; 200]].concat();
+        assert!(said(b"a/wh.b", Differs::Added, What::Layer));
+        assert!(!said(b"a/.wh.b", Differs::Added, What::Layer));
+        assert!(said(b"a/.wh.b", Differs::Added, What::Tree));
+        assert!(!said(&long, Differs::Added, What::Tree));
+        assert!(said(&[b'x'; 255], Differs::Changed, What::Layer));
+        assert!(!said(&[b'x'; 252], Differs::Deleted, What::Layer));
+        assert!(said(&[b'x'; 251], Differs::Deleted, What::Layer));
+    }
+
+    #[test]
+    fn attributes_that_do_not_fit_go_and_the_others_stay() {
+        let one = |name: &str, len| (name.as_bytes().to_vec(), vec![0; len]);
+        let mut all = vec![one("user.a", 10), one("user.a=b", 1), one("user.c", 65536)];
+        assert!(fit(&mut all).is_some());
+        assert_eq!(all, [one("user.a", 10), one("user.c", 65536)]);
+        assert!(fit(&mut all).is_none());
+        let mut many: Vec<_> = (0..40).map(|n| one(&format!("user.{n}"), 60_000)).collect();
+        assert!(fit(&mut many).is_some());
+        assert_eq!(many.len(), (MAX_SPECIAL as usize - (64 << 10)) / 60_038);
+    }
 
     #[test]
     fn small_holes_are_filled_until_the_pieces_are_few_enough() {

@@ -276,11 +276,8 @@ fn write_layer(
         hasher: Hasher::new(Algorithm::Sha256),
     };
     let left_out = archive::write(new.cow, &changes, What::Layer, &mut out)?;
-    for path in left_out {
-        let path = path.escape_ascii();
-        progress.message(&format!(
-            "Warning: /{path} is left out: a layer cannot hold names that begin with .wh."
-        ));
+    for what in left_out {
+        progress.message(&format!("Warning: {what}"));
     }
     let digest = out.hasher.finish();
     let mut file = out

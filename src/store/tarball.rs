@@ -41,9 +41,10 @@ pub mod write;
 
 use entry::{Pending, Sparse};
 use header::{BLOCK, Header};
+pub(super) use pax::MAX_XATTRS;
 
 /// Bytes of a PAX header or a GNU long name: what Go's reader allows.
-const MAX_SPECIAL: u64 = 1 << 20;
+pub(super) const MAX_SPECIAL: u64 = 1 << 20;
 /// Data segments of a sparse file.
 const MAX_SEGMENTS: usize = 1 << 16;
 

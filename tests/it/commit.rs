@@ -1,6 +1,8 @@
 //! `diff`, `commit`: a container's changes as podman lists them, and as an image.
 
-use crate::harness::{Sandbox, world};
+use std::time::Duration;
+
+use crate::harness::{Sandbox, wait_for, world};
 
 /// Changes of every kind in an Alpine container.
 const CHANGES: &str = "echo hi >>/etc/passwd; touch /new; mkdir /dd; echo a >/dd/a; rm /etc/motd; mv /etc/apk/keys /etc/keys2;
@@ -213,6 +215,10 @@ fn a_commit_of_a_running_container_is_of_one_moment_and_stops_nothing() {
         script,
     ])
     .ok();
+    let begun = ["exec", "l", "test", "-s", "/b"];
+    wait_for("its first lines", Duration::from_secs(20), || {
+        s.rless(begun).run().code() == 0
+    });
     let mut last = 0;
     for _ in 0..4 {
         s.rless(["commit", "-q", "l", "moment"]).ok();
@@ -293,4 +299,63 @@ fn an_export_has_all_files_and_nothing_that_is_mounted() {
     s.rless(["rm", "-f", "-t", "0", "l"]).ok();
     s.rless(["export", "nosuch"]).exits(125);
     s.rless(["export"]).exits(125);
+}
+
+/// Names of a layer's marks, a directory too deep to be opened by its path, attributes that no tar can say.
+const ODD: &str = "mkdir -p /.wh.d/e /d/.wh.e; echo x >/.wh.d/e/f; echo x >/d/.wh.f; echo x >/d/.wh..wh..opq; echo x >/d/plain
+    ln /d/plain /d/.wh.link; dd if=/dev/null of=/sparse bs=1M seek=2000000 count=0
+    n=dddddddddddddddddddddddddddddddddddddddd; i=0; mkdir /deep; cd /deep
+    while [ $i -lt 120 ]; do mkdir $n; cd -P $n; i=$((i+1)); done; echo x >f; [ -e f ]";
+
+#[test]
+fn nothing_a_container_makes_keeps_it_from_being_committed_or_exported() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let image = world.reference("alpine");
+    let run = [
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        &image,
+        "sh",
+        "-c",
+    ];
+    s.rless(run).arg(ODD).ok();
+    let committed = s.rless(["commit", "c", "odd"]).exits(0);
+    committed.says(&[
+        "/.wh.d: left out",
+        "/d/.wh.e: left out",
+        "/sparse: left out",
+        "its path is too long",
+    ]);
+    assert!(!committed.err.contains("/.wh.d/e"), "{committed}");
+    let script = "cat /d/plain; ls -a /d /; find /deep | wc -l";
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "localhost/odd",
+        "sh",
+        "-c",
+    ];
+    let found = s.rless(run).arg(script).ok();
+    assert!(
+        found.starts_with("x\n") && !found.contains("sparse"),
+        "{found}"
+    );
+    assert!(!found.contains(".wh."), "{found}");
+    let deep: u32 = found.lines().last().unwrap().parse().unwrap();
+    assert!((95..=102).contains(&deep), "{deep} of 122 directories");
+    let tar = s.dir.join("tmp/odd.tar");
+    let export = s.rless(["export", "-o"]).arg(&tar).arg("c").exits(0);
+    export.says(&["its path is too long"]);
+    let list = s.sh(&format!("tar -tf {}", tar.display())).ok();
+    assert!(
+        list.contains(".wh.d/e/f") && list.contains("d/.wh.f"),
+        "{list}"
+    );
+    s.rless(["rm", "c"]).ok();
 }

@@ -4,7 +4,7 @@ use super::{Invalid, MAX_SEGMENTS, Segment, invalid};
 use crate::cow::index::Time;
 
 /// Attributes of one entry.
-const MAX_XATTRS: usize = 1024;
+pub(crate) const MAX_XATTRS: usize = 1024;
 
 /// The records of one extended header that say something to us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
