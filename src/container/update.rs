@@ -41,26 +41,25 @@ pub struct Change {
 /// A limit cannot be kept on this host.
 pub fn update(containers: &Containers, record: &Record, change: &Change) -> Result<()> {
     elsewhere(record)?;
-    let mut live = record.state.live();
+    let gone = || no_such(&record.id);
     for _ in 0..5 {
-        if live {
+        // Clears what a dead supervisor left.
+        if containers.load(&record.id)?.ok_or_else(gone)?.state.live() {
             let question = Question::Update {
                 change: Box::new(change.clone()),
             };
             match ask(containers, &record.id, &question, Some(PATIENCE))? {
                 Heard::Done(_) => return Ok(()),
-                Heard::Nobody => {}
+                Heard::Nobody => continue,
                 Heard::Silence => {
                     return Err(failed("the container's supervisor does not answer").into());
                 }
             }
         }
-        let gone = || no_such(&record.id);
         let _lock = containers.lock(&record.id)?.ok_or_else(gone)?;
         let place = containers.place(&record.id);
         let mut now = containers.read(&place)?.ok_or_else(gone)?;
-        live = now.state.live();
-        if !live {
+        if !now.state.live() {
             apply(&place, &mut now, change, &cgroup::detect(), None)?;
             containers.emit(&now, Action::Update);
             return Ok(());

@@ -111,7 +111,7 @@ impl<'a> Steps<'a> {
 }
 
 /// What the commands after a kill must find.
-struct Checks<'a>(&'a Sandbox);
+pub(crate) struct Checks<'a>(pub(crate) &'a Sandbox);
 
 impl Checks<'_> {
     fn names(&self) -> String {
@@ -140,7 +140,7 @@ impl Checks<'_> {
     }
 
     /// No container and nothing of one.
-    fn clean(&self, context: &str) {
+    pub(crate) fn clean(&self, context: &str) {
         self.swept(context);
         assert_eq!(self.names(), "", "{context}");
         let script = "find \"$XDG_DATA_HOME/rless/containers\" \"$XDG_DATA_HOME/rless/tmp\" -mindepth 1 ! -name '*.lock' \

@@ -16,6 +16,7 @@ mod health;
 mod hostile;
 mod images;
 mod killed;
+mod killed_under;
 mod layers;
 mod lifecycle;
 mod machine;

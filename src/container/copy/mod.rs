@@ -90,8 +90,22 @@ pub fn copy(store: &Store, from: &OsStr, to: &OsStr, request: Request) -> Result
         _ => None,
     };
     let to = side(store, to_text, other)?;
+    transfer(&from, &to, request).map_err(|e| {
+        // The reason of whatever the system said then.
+        let containers = Containers::of(store);
+        let ended = [&from, &to]
+            .into_iter()
+            .find_map(|side| side.ended(&containers));
+        match ended {
+            Some(id) => e.context(failed(format!("container {id} ended while it was copied"))),
+            None => e,
+        }
+    })
+}
+
+fn transfer(from: &Side, to: &Side, request: Request) -> Result<()> {
     let how = Unpack {
-        owner: match &to {
+        owner: match to {
             Side::Container { place, .. } if request.archive => Some(place.owner),
             _ => None,
         },
@@ -99,7 +113,7 @@ pub fn copy(store: &Store, from: &OsStr, to: &OsStr, request: Request) -> Result
         overwrite: request.overwrite,
     };
     if let Side::Stream = from {
-        return from_stream(&to, how);
+        return from_stream(to, how);
     }
     let source = from.look()?.ok_or_else(|| from.missing())?;
     let (base, contents) = base(from.path());
@@ -110,12 +124,12 @@ pub fn copy(store: &Store, from: &OsStr, to: &OsStr, request: Request) -> Result
         };
         return from.pack_apart(&naming, &mut std::io::stdout());
     }
-    let (dir, top) = target(&to, source, base, contents)?;
+    let (dir, top) = target(to, source, base, contents)?;
     let naming = Naming {
         top,
         plain: matches!(from, Side::Host(_)),
     };
-    through_pipe(&from, &naming, &to, &dir, how)
+    through_pipe(from, &naming, to, &dir, how)
 }
 
 /// Container and path; no container: a path of the host.
@@ -182,6 +196,15 @@ fn place(store: &Store, containers: &Containers, record: &Record) -> Result<Plac
 }
 
 impl Side {
+    /// The container's id, if it ran when this began and does not any more.
+    fn ended(&self, containers: &Containers) -> Option<&str> {
+        let (Side::Container { place, .. }, Some(_)) = (self, self.live()) else {
+            return None;
+        };
+        let now = containers.load(&place.id).ok()?;
+        now.is_none_or(|r| !r.state.live()).then_some(&*place.id)
+    }
+
     fn path(&self) -> &Path {
         match self {
             Side::Stream => Path::new("-"),
@@ -254,7 +277,10 @@ impl Side {
         };
         let stat = view.cow.stat(self.path())?.ok_or_else(|| self.missing())?;
         let all = view.cow.below(stat.ino, &naming.top)?;
-        archive::write(&view.cow, &all, What::Tree, out).map(drop)
+        for what in archive::write(&view.cow, &all, What::Tree, out)? {
+            log::warn!("{what}");
+        }
+        Ok(())
     }
 
     /// The same, by a child where this process may not look.
