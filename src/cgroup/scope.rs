@@ -18,7 +18,8 @@ use crate::error::{Result, ResultExt as _, failed};
 /// What [`Scope::create`] is asked for.
 #[derive(Debug, Clone)]
 pub struct ScopeRequest<'a> {
-    /// Container id: the scope is `rless-ID.scope`.
+    /// Container id: the scope is `rless-ID.scope`, or `rless-ID-PID.scope` while the last run's is still held: systemd has not
+    /// collected it yet, or its supervisor hands out output to a slow client.
     pub id: &'a str,
     /// One line for `systemctl status`.
     pub description: &'a str,
@@ -68,6 +69,8 @@ const SUPERVISOR: &str = "rless";
 const CONTAINER: &str = "container";
 /// Leaf for rless processes that were in a delegated cgroup before its controllers were handed on.
 const FRONT: &str = "rless-front";
+/// How long the scope of a container's last run may stay before another name is taken.
+const COLLECTED: Duration = Duration::from_millis(200);
 /// What the server of the root file system may use beyond the container's own limit before the
 /// kernel reclaims from it: its page cache goes first, and it is slowed, never killed.
 const SERVER_MEMORY: u64 = 256 << 20;
@@ -86,23 +89,11 @@ impl Scope {
         request: &ScopeRequest<'_>,
     ) -> Result<Option<Scope>> {
         availability.check(request.limits)?;
-        let name = format!("rless-{}.scope", request.id);
+        let mut name = format!("rless-{}.scope", request.id);
         let scope = match &availability.rung {
             Rung::None { .. } => return Ok(None),
             Rung::Systemd { private, bus } => {
-                let root = nix::unistd::getuid().is_root();
-                let unit = Unit {
-                    name: &name,
-                    description: request.description,
-                    slice: request.slice.unwrap_or(if root {
-                        "system.slice"
-                    } else {
-                        "user.slice"
-                    }),
-                    pid: std::process::id(),
-                    limits: request.limits,
-                };
-                let calls = systemd::start_scope(private.as_deref(), bus.as_deref(), &unit)?;
+                let calls = systemd_scope(private.as_deref(), bus.as_deref(), request, &mut name)?;
                 let path = detect::own_directory()
                     .filter(|path| path.file_name().is_some_and(|n| n == name.as_str()))
                     .ok_or_else(|| {
@@ -364,6 +355,39 @@ impl Scope {
             parent.to_owned()
         };
         std::fs::write(back.join("cgroup.procs"), "0").is_ok()
+    }
+}
+
+/// Has systemd make the scope `name`, or one of another name, which is `name` then; the number of D-Bus calls.
+fn systemd_scope(
+    private: Option<&Path>,
+    bus: Option<&str>,
+    request: &ScopeRequest<'_>,
+    name: &mut String,
+) -> Result<u32> {
+    let root = nix::unistd::getuid().is_root();
+    let usual = if root { "system.slice" } else { "user.slice" };
+    let pid = std::process::id();
+    let other = format!("rless-{}-{pid}.scope", request.id);
+    let began = Instant::now();
+    loop {
+        let unit = Unit {
+            name,
+            description: request.description,
+            slice: request.slice.unwrap_or(usual),
+            pid,
+            limits: request.limits,
+        };
+        match systemd::start_scope(private, bus, &unit) {
+            Err(e) if systemd::exists(&e) && *name != other => {
+                if began.elapsed() < COLLECTED {
+                    std::thread::sleep(Duration::from_millis(10));
+                } else {
+                    name.clone_from(&other);
+                }
+            }
+            started => return started,
+        }
     }
 }
 

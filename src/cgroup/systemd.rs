@@ -124,12 +124,25 @@ pub(crate) fn inside(name: &str) -> bool {
     detect::own_directory().is_some_and(|dir| dir.file_name().is_some_and(|n| n == name))
 }
 
+/// There is a unit of this name already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Exists(String);
+
+/// Whether [`start_scope`] failed because there is a unit of this name.
+pub(crate) fn exists(e: &anyhow::Error) -> bool {
+    e.chain().any(|cause| cause.is::<Exists>())
+}
+
 /// An error reply in the server's words.
 fn refused(message: &dbus::Incoming) -> Result<()> {
     if message.kind != dbus::ERROR {
         return Ok(());
     }
     let text = message.body::<String>().unwrap_or_default();
+    if message.error.as_deref() == Some("org.freedesktop.systemd1.UnitExists") {
+        return Err(Exists(text).into());
+    }
     bail!(
         "{text} ({})",
         message.error.as_deref().unwrap_or("unnamed error")

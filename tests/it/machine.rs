@@ -72,6 +72,7 @@ cases! {
     limits_are_shown_inside,
     pause_really_stops_and_resumes,
     a_restart_policy_keeps_its_scope,
+    a_scope_that_is_still_held_stops_no_start,
     scope_is_gone_after_the_container,
     limits_without_a_session_are_an_error_with_the_fix,
     two_dbus_calls_a_start,
