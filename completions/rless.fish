@@ -182,6 +182,7 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l arch -d 'Choose the image for this architecture' -r
@@ -344,6 +345,7 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l arch -d 'Choose the image for this architecture' -r
@@ -557,6 +559,7 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l arch -d 'Choose the image for this architecture' -r
@@ -787,6 +790,7 @@ false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l arch -d 'Choose the image for this architecture' -r

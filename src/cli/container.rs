@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::select::each_at_once;
+use super::select::each_dependent_first;
 use super::{
     attach, commit, complain, cp, create, diff, exec, export, format, inspect, lifecycle, logs,
     object_exit_code, port, ps, rm, run, snapshot, start, stats, stop, top,
@@ -136,7 +136,7 @@ fn prune(args: &Prune) -> Result<u8> {
     };
     let gone = |record: &Record| remove_if_there(&store, record, how);
     let chosen: Vec<_> = chosen.collect();
-    Ok(each_at_once(&chosen, gone, object_exit_code))
+    Ok(each_dependent_first(chosen, gone, object_exit_code))
 }
 
 /// Warns, and asks as podman does.

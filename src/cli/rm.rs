@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::select::{Chosen, Wanted, each_at_once};
+use super::select::{Wanted, each_dependent_first};
 use super::stop::seconds;
 use super::{complain, format, object_exit_code};
 use crate::container::record::{Containers, Record};
@@ -109,23 +109,5 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             remove(&store, record, how)
         }
     };
-    let mut code = 0;
-    let mut left = chosen;
-    while !left.is_empty() {
-        // Who shares another's network goes before that one.
-        let used: Vec<String> = left.iter().filter_map(shares).collect();
-        let of_use = |(_, record): &Chosen| used.contains(&record.id);
-        let (later, now): (Vec<_>, Vec<_>) = left.into_iter().partition(of_use);
-        code = match each_at_once(&now, gone, object_exit_code) {
-            0 => code,
-            other => other,
-        };
-        left = later;
-    }
-    Ok(code)
-}
-
-fn shares(chosen: &Chosen) -> Option<String> {
-    let network = &chosen.1.network;
-    network.strip_prefix("container:").map(str::to_owned)
+    Ok(each_dependent_first(chosen, gone, object_exit_code))
 }

@@ -150,6 +150,9 @@ struct Basics {
     /// How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
+    /// Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore
+    #[arg(long, value_name = "MODE", default_value = "container")]
+    sdnotify: String,
     /// When to pull: always, missing, never, newer
     #[arg(long, value_name = "POLICY", default_value = "missing")]
     pull: String,
@@ -378,6 +381,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         sig_proxy: basics.sig_proxy,
         detach_keys: basics.detach_keys,
         health: health.asked()?,
+        sdnotify: basics.sdnotify.parse()?,
         expose,
         volumes_from: shares.volumes_from()?,
         sharing: shares.sharing()?,

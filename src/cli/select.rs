@@ -143,6 +143,33 @@ pub(crate) fn one(store: &Store, name: Option<&str>, latest: bool) -> Result<Rec
     }
 }
 
+/// As [`each_at_once`], for removing: who shares another's namespaces goes before that one.
+pub(crate) fn each_dependent_first(
+    mut chosen: Vec<Chosen>,
+    act: impl Fn(&Record) -> Result<()> + Sync,
+    code_of: fn(Kind) -> u8,
+) -> u8 {
+    let mut code = 0;
+    while !chosen.is_empty() {
+        let used: Vec<String> = chosen.iter().flat_map(|(_, r)| needs(r)).collect();
+        let of_use = |(_, record): &Chosen| used.contains(&record.id);
+        let (later, now): (Vec<_>, Vec<_>) = chosen.into_iter().partition(of_use);
+        code = match each_at_once(&now, &act, code_of) {
+            0 => code,
+            other => other,
+        };
+        chosen = later;
+    }
+    code
+}
+
+/// Containers whose namespaces this one shares.
+fn needs(record: &Record) -> Vec<String> {
+    let network = record.network.strip_prefix("container:");
+    let network = network.map(str::to_owned).into_iter();
+    network.chain(record.dependencies.iter().cloned()).collect()
+}
+
 /// As [`each`], with all of them at once: ending a container may take its time. Names are printed in their order.
 pub(crate) fn each_at_once(
     chosen: &[Chosen],

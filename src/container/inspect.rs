@@ -16,6 +16,7 @@ use self::mounts::UserMount;
 use super::filter;
 use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
+use super::notify::Mode;
 use super::record::{Containers, Place, Port, Record, State};
 use super::request::From;
 use super::spec::caps;
@@ -288,6 +289,8 @@ impl Known<'_> {
             "Umask": self.umask(),
             "Timeout": 0,
             "Passwd": true,
+            "SdNotifyMode": serde_json::from_value::<Mode>(at(&self.asked, "/sdnotify"))
+                .unwrap_or_default().word(),
         });
         let plan = record.healthcheck.as_ref();
         config["HealthcheckOnFailureAction"] =

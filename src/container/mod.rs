@@ -27,6 +27,7 @@ pub mod logs;
 pub mod make;
 pub mod mounts;
 pub mod names;
+pub mod notify;
 pub mod prepare;
 pub mod protocol;
 pub mod record;

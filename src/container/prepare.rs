@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::limits;
 use super::make::{self, Stored};
+use super::notify::{self, Notify};
 use super::record::{Containers, Place, Record, State, careful_json};
 use super::request::{Request, Seccomp};
 use super::spec::mounts::{Defaults, Resolved, SHM_SIZE};
@@ -103,9 +104,13 @@ pub fn prepare(
             }
         }
     }
+    let notify = Notify::prepare(request.sdnotify, &place.files())?;
+    let told = notify.as_ref().and_then(|n| n.file(&place.files()));
+    let asks = told.is_some();
+    files.extend(told.map(|path| (notify::INSIDE, path)));
     trace::mark("files written");
     let cgroups = cgroup::detect();
-    let spec = build_spec(
+    let mut spec = build_spec(
         request,
         says,
         &mapping,
@@ -116,6 +121,9 @@ pub fn prepare(
         &files,
         &cgroups,
     )?;
+    if asks {
+        give_socket(&mut spec);
+    }
     let limits = kept(&spec, &cgroups)?;
     let args = spec.process().as_ref().and_then(|p| p.args().clone());
     record.command = args.unwrap_or_default();
@@ -135,6 +143,7 @@ pub fn prepare(
         pasta: network.pasta,
         shares: shared::whose(request).map(str::to_owned),
         passed: None,
+        notify,
         cgroups,
         limits,
         terminal: request.tty.then(|| {
@@ -151,6 +160,16 @@ pub fn prepare(
         spec,
     };
     Ok((job, network.ports))
+}
+
+/// Tells the container where it may tell the service manager how it is.
+fn give_socket(spec: &mut Spec) {
+    if let Some(process) = spec.process_mut() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.retain(|e| !e.starts_with("NOTIFY_SOCKET="));
+        env.push(format!("NOTIFY_SOCKET={}", notify::INSIDE));
+        process.set_env(Some(env));
+    }
 }
 
 fn hostname(request: &Request, id: &str) -> String {

@@ -10,6 +10,7 @@ use super::env::Setting;
 use super::health;
 use super::logs::LogConfig;
 use super::mounts::MountRequest;
+use super::notify::Mode;
 use super::restart::Restart;
 use super::shared::Sharing;
 use crate::network::NetworkMode;
@@ -139,6 +140,8 @@ pub struct Request {
     pub attach: Option<Streams>,
     /// The command line that made it, without credentials, for `inspect`.
     pub typed: Vec<String>,
+    /// `--sdnotify`.
+    pub sdnotify: Mode,
     /// `--expose`, as `80/tcp`.
     pub expose: Vec<String>,
     /// `--volumes-from`.

@@ -1,6 +1,7 @@
 //! What containers share beside a network, where the recorded cases of podman (`podman.rs`) do not look.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::harness::{Sandbox, command_line, processes, wait_for, world};
@@ -160,4 +161,86 @@ fn streams_that_are_passed_through_are_the_caller_s_own() {
     ];
     assert!(sandbox.rless(run).exits(125).err.contains("TTY"));
     sandbox.rless(["rm", "c"]).ok();
+}
+
+/// What a manager hears until `last` has been said.
+fn heard(manager: &UnixDatagram, last: &str) -> Vec<String> {
+    let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+    while !said.iter().any(|line| line == last) {
+        let n = manager.recv(&mut buffer).expect(last);
+        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        said.extend(text.lines().map(str::to_owned));
+    }
+    said
+}
+
+#[test]
+fn a_container_tells_the_service_manager_how_it_is_and_no_more() {
+    let world = world!();
+    let mut sandbox = Sandbox::new(world);
+    let path = sandbox.dir.join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    sandbox.set("NOTIFY_SOCKET", &path);
+    let script = [
+        "import os, socket",
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+        "s.connect(os.environ['NOTIFY_SOCKET'])",
+        "s.send(b'MAINPID=1\\nSTATUS=warming up')",
+        "s.send(b'READY=1')",
+    ];
+    let script = script.join("\n");
+    let run = [
+        "run",
+        "--name",
+        "c",
+        "--network",
+        "none",
+        "rootfs:/",
+        "python3",
+        "-c",
+        &script,
+    ];
+    sandbox.rless(run).ok();
+    let said = heard(&manager, "READY=1");
+    assert!(said.contains(&"STATUS=warming up".to_owned()), "{said:?}");
+    let main = said.iter().filter_map(|l| l.strip_prefix("MAINPID="));
+    let main: Vec<&str> = main.collect();
+    assert!(main.len() == 1 && main[0] != "1", "{said:?}");
+    // Again, and by the checks.
+    sandbox.rless(["start", "-a", "c"]).ok();
+    heard(&manager, "READY=1");
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "d",
+        "--network",
+        "none",
+        "--sdnotify",
+        "healthy",
+    ];
+    let check = [
+        "--health-cmd",
+        "test -e /tmp/ok",
+        "--health-interval",
+        "200ms",
+    ];
+    let cmd = sandbox.rless(run).args(check);
+    cmd.args(["rootfs:/", "sleep", "1000"]).ok();
+    let supervisor = sandbox
+        .rless(["inspect", "-f", "{{.State.ConmonPid}}", "d"])
+        .ok();
+    let said = format!("MAINPID={}", supervisor.trim_end());
+    assert_eq!(heard(&manager, &said).len(), 1);
+    manager.set_nonblocking(true).unwrap();
+    assert!(
+        manager.recv(&mut [0; 64]).is_err(),
+        "ready before it is healthy"
+    );
+    manager.set_nonblocking(false).unwrap();
+    sandbox.rless(["exec", "d", "touch", "/tmp/ok"]).ok();
+    heard(&manager, "READY=1");
+    sandbox.rless(["rm", "-f", "-t", "0", "c", "d"]).ok();
 }

@@ -211,6 +211,9 @@ impl Relay<'_> {
         let then = record.health.take(plan, entry.clone(), ran);
         let on_timer = record.health.check(plan).pause();
         record.health.write(&self.job.place);
+        if let Some(notify) = self.job.notify.as_ref().filter(|_| code == 0) {
+            notify.healthy();
+        }
         self.checks.next = match then {
             Then::Started => on_timer.map(|_| Instant::now()),
             _ => on_timer.and_then(|pause| Instant::now().checked_add(pause)),

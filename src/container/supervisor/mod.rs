@@ -52,6 +52,7 @@ use self::strays::Strays;
 use self::streams::Streams;
 use super::events::{self, Action, Event};
 use super::logs::Driver;
+use super::notify::Notify;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
 use super::{host, shared};
@@ -94,6 +95,8 @@ pub struct Job {
     pub shares: Option<String>,
     /// Its standard streams, where they are those of the process that started it (`--log-driver passthrough`).
     pub passed: Option<[OwnedFd; 3]>,
+    /// The service manager that is to hear of it.
+    pub notify: Option<Notify>,
     /// What control groups this host has.
     pub cgroups: Availability,
     /// Limits of its control group.
@@ -446,6 +449,9 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     record_start(job, init.pid(), helper, scope);
     let began = [Action::Init, Action::Start].map(|a| Event::container(&job.record, a));
     events::emit(job.containers.events_dir(), &began);
+    if let Some(notify) = &job.notify {
+        notify.started(std::process::id());
+    }
     for client in &mut front.clients {
         client.push(&Frame::Started);
     }

@@ -17,6 +17,7 @@ use super::streams::{PIPE_MOST, Piece, Streams};
 use super::{Job, Stream, output_frame};
 use crate::cgroup::Scope;
 use crate::container::ask::poll_timeout;
+use crate::container::notify::Notify;
 use crate::container::protocol::{CHUNK, FRAME, Frame};
 use crate::network::Pasta;
 use crate::sys::supervise::pidfd_kill;
@@ -55,6 +56,7 @@ enum Token {
     Listener,
     Pasta,
     Check,
+    Notify,
     Input,
     Pty,
     Output(Stream),
@@ -94,6 +96,7 @@ impl Relay<'_> {
                 Token::Listener => self.welcome(),
                 Token::Pasta => self.pasta_event(flags),
                 Token::Check => self.check_event(),
+                Token::Notify => self.job.notify.iter().for_each(Notify::pass_on),
                 Token::Input => self.write_input(flags),
                 Token::Pty => {
                     if flags.contains(PollFlags::POLLOUT) {
@@ -135,6 +138,9 @@ impl Relay<'_> {
         }
         if let Some(pasta) = &self.pasta {
             add(Token::Pasta, pasta.fd(), PollFlags::POLLIN);
+        }
+        if let Some(notify) = self.job.notify.as_ref().and_then(Notify::fd) {
+            add(Token::Notify, notify, PollFlags::POLLIN);
         }
         if let Some(check) = self.checks.fd() {
             add(Token::Check, check, PollFlags::POLLIN);
