@@ -26,7 +26,7 @@ use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
 use super::supervisor::Job;
 use super::{env, host, image, remove, shared, volumes};
-use crate::error::{Fault, Kind, Result, ResultExt, failed};
+use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode, PortMapping, ports::HostPort};
 use crate::store::files::{self, Lock};
 use crate::store::{Progress, Store};
@@ -233,6 +233,12 @@ fn settled(request: &Request) -> Result<Request> {
         .flatten()
     {
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+    }
+    if let Some(path) = &request.pidfile
+        && !path.parent().is_some_and(Path::is_dir)
+    {
+        let text = format!("--pidfile {}: there is no such directory", path.display());
+        return Err(usage(text).into());
     }
     request.env = env::settled(&request.env);
     if request.env_host {
@@ -523,6 +529,20 @@ mod tests {
         request.ports.clear();
         publish_all(&mut request, &image).unwrap();
         assert!(request.ports.is_empty());
+    }
+
+    #[test]
+    fn the_directory_of_a_pidfile_is_looked_for_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let settle = |path: &Path| {
+            settled(&Request {
+                pidfile: Some(path.to_owned()),
+                ..Request::default()
+            })
+        };
+        assert!(settle(&dir.path().join("pid")).is_ok());
+        let e = settle(&dir.path().join("no/pid")).unwrap_err();
+        assert!(e.to_string().contains("no such directory"), "{e}");
     }
 
     #[test]
