@@ -245,6 +245,32 @@ fn what_a_truncation_cut_off_does_not_come_back_by_redo() {
 }
 
 #[test]
+fn a_truncation_that_is_not_durable_cuts_nothing_when_an_earlier_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let before: Vec<u8> = (0..80 * 4096)
+        .map(|i: usize| (i / 4096) as u8 + 1)
+        .collect();
+    let ino = make(&cow, b"f", &before);
+    cow.sync().unwrap();
+    size(&cow, ino, 70 * 4096);
+    let store = cow.tree.store().unwrap();
+    cow.tree.make_durable(store, last(&cow), false).unwrap();
+    size(&cow, ino, 2 * 4096);
+    // As the end of a commit that began before the second one.
+    cow.tree.clean_up(store, false);
+    let there = cut(dir.path(), &["journal", "data"]);
+    assert!(content(&open(there.path()), "/f") == before[..70 * 4096]);
+    // It is only put off.
+    cow.tree.commit(true).unwrap();
+    let node = cow.tree.node(ino).unwrap();
+    match &super::rd(&node.state).body {
+        super::Body::File(f) => assert_eq!(f.phys, 2 * 4096),
+        _ => panic!("no file"),
+    }
+}
+
+#[test]
 fn a_file_that_grew_has_zeros_even_if_its_data_file_is_as_it_was() {
     for synced in [false, true] {
         let dir = tempfile::tempdir().unwrap();
@@ -491,11 +517,22 @@ fn a_record_of_a_scattered_file_lists_what_changed() {
 
 /// A rename over a file with content that nobody synced; every end a torn journal can have.
 fn torn_rename(bytes: usize) {
+    for flushing in [false, true] {
+        torn_rename_while(bytes, flushing);
+    }
+}
+
+/// `flushing`: the flusher is about to sync the content, its record comes later or never.
+fn torn_rename_while(bytes: usize, flushing: bool) {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());
     let old = make(&cow, b"f", b"old");
     cow.tree.fsync(old, false).unwrap();
-    make(&cow, b"tmp", &vec![b'n'; bytes]);
+    let new = make(&cow, b"tmp", &vec![b'n'; bytes]);
+    if flushing {
+        let node = cow.tree.node(new).unwrap();
+        assert!(cow.tree.snapshot(&node).unwrap().is_some());
+    }
     cow.tree.rename(ROOT, 1, b"tmp", 1, b"f", 0).unwrap();
     // Somebody else's fsync.
     let other = make(&cow, b"other", b"other");

@@ -337,7 +337,9 @@ impl Tree {
     pub(super) fn content_first(&self, node: &Node, state: &mut State, always: bool) {
         let Ok(store) = self.store() else { return };
         let Body::File(f) = &state.body else { return };
-        if f.live || !(f.dirty || always) {
+        // What a flush under way took is not in the journal before its record is.
+        let untold = f.dirty || f.full || f.inflight != Ranges::default();
+        if f.live || !(untold || always) {
             return;
         }
         // What cannot be read back now is held as what is too much.
@@ -653,17 +655,25 @@ impl Tree {
 
     /// What may go now that the journal is durable. Failures cost space, not content, and the
     /// next open sweeps. `later`: what costs more now than many at once is left to the flusher.
-    fn clean_up(&self, store: &Store, later: bool) {
+    pub(super) fn clean_up(&self, store: &Store, later: bool) {
         let durable = store.journal.durable();
         if !later || store.flush.worth_deleting(durable) {
             store.data.delete(store.flush.ripe(durable));
         }
-        for ino in ripe(&store.flush.trims, durable) {
+        let mut cut = ripe(&store.flush.trims, durable);
+        cut.sort_unstable();
+        cut.dedup();
+        for ino in cut {
             let Some(node) = self.node(ino) else { continue };
             let mut state = wr(&node.state);
             let Body::File(f) = &mut state.body else {
                 continue;
             };
+            if f.seq > durable {
+                // Cut again since: what a crash brings back may need what lies behind that end.
+                store.flush.trim_later(f.seq, ino);
+                continue;
+            }
             let end = f.valid.end() * BLOCK;
             if f.data_id != 0
                 && f.owned
