@@ -168,10 +168,14 @@ impl Layers {
         self.roots.get(usize::from(place)).ok_or(Errno::EIO)
     }
 
-    /// Opens `path` in the first of its places.
+    /// Opens `path` in the first of its places. Where a directory on the way to it, or itself, has become a symbolic link or a
+    /// mount point since it was found, it is gone: `ESTALE`.
     pub(super) fn open_path(&self, places: &[u16], path: &[u8], flags: OFlag) -> Res<OwnedFd> {
         let place = places.first().ok_or(Errno::ENOENT)?;
-        openat2(&self.root(*place)?.fd, os(path), how(flags))
+        openat2(&self.root(*place)?.fd, os(path), how(flags)).map_err(|e| match e {
+            Errno::ELOOP | Errno::EXDEV => Errno::ESTALE,
+            e => e,
+        })
     }
 
     /// The number of what was found in the first of `places`.
@@ -252,8 +256,11 @@ impl Layers {
                 })
             }
             Err(Errno::EXDEV) => {
-                // Only the kind of what is mounted there is looked at.
-                let st = fstatat(&root.fd, os(path), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                // Only the kind of what is mounted there is looked at; of what lies in a mount nothing.
+                let Ok(above) = openat2(&root.fd, os(dir), how(OFlag::O_PATH)) else {
+                    return Ok(Seen::Nothing);
+                };
+                let st = fstatat(&above, os(name), AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 Ok(Seen::Hollow(match st.st_mode & S_IFMT {
                     S_IFDIR => S_IFDIR | 0o755,
                     _ => S_IFREG | 0o644,

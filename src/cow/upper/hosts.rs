@@ -55,12 +55,36 @@ fn what_was_forgotten_since_its_look_up_is_not_referred_to() {
     assert_eq!(cow.tree.getattr(ino).unwrap().0.size, 1);
 }
 
+/// Mounts something over a directory, seen by this thread and those it starts only; false where that is not allowed.
+fn mount_over(dir: &Path) -> bool {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let none = None::<&str>;
+    let done = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| {
+            let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(none, "/", none, flags, none)
+        })
+        .and_then(|()| mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), none));
+    if let Err(e) = done {
+        eprintln!("skipped: without a mount point: {e}");
+    }
+    done.is_ok()
+}
+
 #[test]
 fn an_upper_opens_again_whatever_the_host_took_away() {
     let dir = tempfile::tempdir().unwrap();
     let lower = dir.path().join("lower");
     create_dir_all(lower.join("dir/sub")).unwrap();
     create_dir(lower.join("moved")).unwrap();
+    // Of these two the host makes a symbolic link and, where the test may, a mount point.
+    for name in ["linked", "mounted"] {
+        create_dir_all(lower.join(name).join("sub")).unwrap();
+        for file in ["mode", "gone", "from", "sub/x"] {
+            write(lower.join(name).join(file), file).unwrap();
+        }
+    }
     for name in [
         "written",
         "cut",
@@ -95,8 +119,25 @@ fn an_upper_opens_again_whatever_the_host_took_away() {
     let sub = find(&cow, at(b"dir"), b"sub");
     cow.tree.create(ROOT, sub, b"new", &file()).unwrap();
     cow.tree.unlink(sub, b"x").unwrap();
+    for name in [&b"linked"[..], b"mounted"] {
+        let dir = at(name);
+        chmod(&cow, find(&cow, dir, b"mode"), 0o600);
+        cow.tree.unlink(dir, b"gone").unwrap();
+        cow.tree.rename(ROOT, dir, b"from", dir, b"to", 0).unwrap();
+        let sub = find(&cow, dir, b"sub");
+        cow.tree.create(ROOT, sub, b"new", &file()).unwrap();
+        cow.tree.unlink(sub, b"x").unwrap();
+    }
     cow.sync().unwrap();
+    // While it is served, too.
+    let below = find(&cow, find(&cow, 1, b"linked"), b"sub");
+    let host = lower.join("linked");
+    std::fs::rename(&host, dir.path().join("aside")).unwrap();
+    std::os::unix::fs::symlink("dir", &host).unwrap();
+    assert_eq!(cow.tree.true_meta(below).unwrap().nlink, 2);
+    assert!(cow.stat(Path::new("/linked/sub/new")).unwrap().is_some());
     drop(cow);
+    let mounted = mount_over(&lower.join("mounted"));
     // All of it goes, and some of it comes back as something else.
     for name in [
         "written", "cut", "mode", "attr", "gone", "from", "to", "link",
@@ -117,6 +158,17 @@ fn an_upper_opens_again_whatever_the_host_took_away() {
         assert!(there("/to").is_some() && there("/link2").is_some());
         assert!(there("/dir/sub/new").unwrap().size == 0 && there("/dir/sub/x").is_none());
         assert!(there("/moved2/inside").is_some());
+        for name in ["linked", "mounted"] {
+            if name == "mounted" && !mounted {
+                continue;
+            }
+            let at = |path: &str| there(&format!("/{name}/{path}"));
+            assert!(at("to").is_some() && at("gone").is_none() && at("from").is_none());
+            assert!(at("sub/new").is_some() && at("sub/x").is_none());
+            let mode = find(&cow, find(&cow, 1, name.as_bytes()), b"mode");
+            assert_eq!(cow.tree.true_meta(mode).unwrap().mode & 0o7777, 0o600);
+            chmod(&cow, mode, 0o600);
+        }
         let attr = find(&cow, 1, b"attr");
         let value = cow.tree.getxattr(attr, b"user.a", |v| v.to_vec());
         assert_eq!(value.as_deref(), Ok(&b"1"[..]));
