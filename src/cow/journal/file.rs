@@ -3,6 +3,12 @@
 //! Locks: `io` for a write and its fdatasync; below it `buffer`, held for the copy of one encoded
 //! record. Whoever holds `io` writes up to the highest number anybody asked for, so that
 //! concurrent fsyncs share one.
+//!
+//! # A damaged tail
+//!
+//! Frames behind the last whole one are cut: a power cut leaves such a tail of what was never synced. Where a whole frame with
+//! a later number lies behind the damage it may have been durable: what is cut is appended to the file `journal.cut`
+//! first, and for as long as that is there nobody deletes content that only it may speak of.
 
 use super::record::Record;
 use crate::cow::meta::{Res, errno, lk};
@@ -11,7 +17,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -35,6 +41,9 @@ const AHEAD_MAX: u64 = 1 << 20;
 const SHORT: u64 = 1 << 20;
 /// nor one that is not this many times as long as right after the last time.
 const WORTH: u64 = 4;
+
+/// Extension of the file with what lay behind damage.
+const CUT: &str = "cut";
 
 /// Identity of the lower a journal belongs to.
 pub(crate) type Base = u64;
@@ -242,8 +251,39 @@ struct Found {
     seq: u64,
     /// Where it ends.
     end: u64,
-    /// What is behind it is zeros (or nothing).
-    clean: bool,
+    /// Length of what is behind it, zeros at its end left out,
+    tail: usize,
+    /// and whether a whole frame is in there.
+    gap: bool,
+}
+
+/// Whether a whole frame that comes somewhere behind record `seq` lies in `tail`.
+fn goes_on(tail: &[u8], seq: u64) -> bool {
+    // Each takes more than a byte.
+    let last = seq.saturating_add(tail.len() as u64);
+    (0..tail.len()).any(|at| {
+        let head = tail.get(at + 8..).and_then(|b| b.first_chunk::<8>());
+        head.is_some_and(|b| {
+            let number = u64::from_le_bytes(*b);
+            number > seq && number < last && split_frame(&tail[at..], number).is_some()
+        })
+    })
+}
+
+/// Adds what is about to be cut to the file `journal.cut`.
+fn keep_cut(path: &Path, tail: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path.with_extension(CUT))?;
+    file.write_all(tail)?;
+    file.sync_all()?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Hands every record to `replay`.
@@ -279,13 +319,15 @@ fn scan(
         seq += 1;
         rest = behind;
     }
+    let tail = rest.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
     Ok(Found {
         folded,
         image,
         frames,
         seq,
         end: (bytes.len() - rest.len()) as u64,
-        clean: rest.iter().all(|b| *b == 0),
+        tail,
+        gap: goes_on(&rest[..tail], seq),
     })
 }
 
@@ -320,6 +362,16 @@ fn due(folded: u64) -> u64 {
 }
 
 impl Journal {
+    /// The journal at `path` has a header: without one it is new, or something took it away.
+    pub(crate) fn started(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|m| m.len() >= HEADER as u64)
+    }
+
+    /// Where records lie that were behind damage, if there ever were any.
+    pub(crate) fn cut_part(path: &Path) -> Option<PathBuf> {
+        Some(path.with_extension(CUT)).filter(|cut| cut.exists())
+    }
+
     /// The journal at `path` has more than a header.
     pub(crate) fn begun(path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|m| m.len() > HEADER as u64)
@@ -363,7 +415,8 @@ impl Journal {
                 frames: 0,
                 seq: 0,
                 end: room,
-                clean: true,
+                tail: 0,
+                gap: false,
             }
         } else {
             scan(&bytes, base, &mut replay)
@@ -373,7 +426,18 @@ impl Journal {
             raise_version(&file, base, &found)
                 .with_context(|| format!("raising the version of {}", path.display()))?;
         }
-        if !found.clean {
+        if found.tail > 0 {
+            log::warn!(
+                "journal {}: {} bytes behind record {} are no whole records and were cut",
+                path.display(),
+                found.tail,
+                found.seq
+            );
+            if found.gap {
+                let end = found.end as usize;
+                keep_cut(path, &bytes[end..end + found.tail])
+                    .with_context(|| format!("keeping the damaged part of {}", path.display()))?;
+            }
             file.set_len(found.end)
                 .and_then(|()| file.sync_all())
                 .with_context(|| format!("cutting the torn tail of {}", path.display()))?;
@@ -382,9 +446,8 @@ impl Journal {
         if found.seq > 0 || found.image > HEADER as u64 {
             // Read is not durable: who wrote it may have been killed before its sync, and so may
             // a fold between its rename and the directory's.
-            let named = || File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
             file.sync_all()
-                .and_then(|()| named())
+                .and_then(|()| sync_parent(path))
                 .with_context(|| format!("syncing journal {}", path.display()))?;
         }
         Ok(Journal {

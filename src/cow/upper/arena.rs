@@ -259,7 +259,8 @@ impl Arenas {
         }
     }
 
-    /// After a restart: what is in use, by number. Deletes or cuts everything else.
+    /// After a restart: what is in use, by number. Deletes or cuts everything else, unless records are `cut` off that may
+    /// speak of it.
     ///
     /// # Errors
     /// The host's.
@@ -269,25 +270,31 @@ impl Arenas {
         found: &[u64],
         keep: &HashMap<u64, Kept>,
         fresh: impl Fn(u64) -> bool,
+        cut: bool,
     ) -> Result<()> {
         let mut arenas: BTreeMap<u64, Vec<(u64, Kept)>> = BTreeMap::new();
         for (id, kept) in keep.iter().filter(|(id, _)| is_region(**id)) {
             arenas.entry(number(*id)).or_default().push((*id, *kept));
         }
-        for number in found.iter().filter(|n| !arenas.contains_key(n)) {
-            delete(dir, *number);
+        for number in found.iter().filter(|n| cut || !arenas.contains_key(n)) {
+            if cut {
+                self.reserve((*number + 1) << BITS);
+            } else {
+                delete(dir, *number);
+            }
         }
         for (number, mut regions) in arenas {
             regions.sort_unstable_by_key(|(id, _)| *id);
             let there = found.contains(&number);
             let arena = Arena {
-                used: regions.iter().map(|(_, kept)| kept.blocks).sum(),
+                // One block more than there are regions for: it never goes.
+                used: regions.iter().map(|(_, kept)| kept.blocks).sum::<u64>() + u64::from(cut),
                 // Made by a redo only if nothing in it was ever synced.
                 lost: !there && !regions.iter().all(|(id, _)| fresh(*id)),
                 ..Arena::default()
             };
             lk(&self.0).all.insert(number, arena);
-            if there {
+            if there && !cut {
                 self.trim(dir, &regions)
                     .with_context(|| format!("clearing {}", name(number)))?;
             }

@@ -418,12 +418,28 @@ impl DataDir {
         self.arenas.free(&self.dir, &mut list);
     }
 
-    /// Deletes every data file but those in `keep` (after a crash). Those that are `fresh` may be missing.
+    /// Whether there is any content.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(crate) fn holds_content(upper: &Path) -> std::io::Result<bool> {
+        for entry in std::fs::read_dir(upper.join("data"))? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() || std::fs::read_dir(entry.path())?.next().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes every data file but those in `keep` (after a crash). Those that are `fresh` may be missing. Where records
+    /// are `cut` off that may speak of others, none is deleted, and nothing new comes to lie where one may be.
     pub(crate) fn sweep(
         &self,
         path: &Path,
         keep: &HashMap<u64, Kept>,
         fresh: impl Fn(u64) -> bool,
+        cut: bool,
     ) -> Result<()> {
         let path = path.join("data");
         let what = || format!("sweeping {}", path.display());
@@ -432,13 +448,15 @@ impl DataDir {
             let entry = entry.with_context(what)?;
             match entry.file_name().to_str().and_then(arena::parse) {
                 Some(number) => arenas.push(number),
-                None => self.sweep_own(&entry.path(), keep).with_context(what)?,
+                None => self
+                    .sweep_own(&entry.path(), keep, cut)
+                    .with_context(what)?,
             }
         }
-        self.arenas.sweep(&self.dir, &arenas, keep, fresh)
+        self.arenas.sweep(&self.dir, &arenas, keep, fresh, cut)
     }
 
-    fn sweep_own(&self, sub: &Path, keep: &HashMap<u64, Kept>) -> std::io::Result<()> {
+    fn sweep_own(&self, sub: &Path, keep: &HashMap<u64, Kept>, cut: bool) -> std::io::Result<()> {
         for file in std::fs::read_dir(sub)? {
             let file = file?;
             let name = file.file_name();
@@ -448,7 +466,7 @@ impl DataDir {
                 if !is_region(id) {
                     self.reserve(id + 1, 0);
                 }
-                if !keep.contains_key(&id) {
+                if !cut && !keep.contains_key(&id) {
                     std::fs::remove_file(file.path())?;
                 }
             }

@@ -27,6 +27,8 @@ mod arena;
 mod arenas;
 mod attr;
 mod create;
+#[cfg(test)]
+mod damage;
 mod data;
 mod dir;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::freeze::shared;
 use super::node::Body;
 use super::redo::Collected;
 use super::{SHARDS, Store, Tree, space};
-use crate::error::Result;
+use crate::error::{Result, failed};
 use anyhow::Context;
 use nix::errno::Errno;
 use std::collections::HashMap;
@@ -55,6 +55,19 @@ impl Tree {
         frozen::finish_restore(upper).with_context(|| format!("restoring {}", upper.display()))?;
         let data = DataDir::open(upper)?;
         let path = upper.join("journal");
+        let holds = || DataDir::holds_content(upper);
+        if !Journal::started(&path)
+            && holds().with_context(|| format!("looking into {}", upper.display()))?
+        {
+            // A new one is durable before any content is.
+            return Err(failed(format!(
+                "journal {} is missing or has lost its beginning, but there is content in {}: it says which files that is, and without it \
+                 all of it would be deleted. Bring the journal back, or remove the whole directory",
+                path.display(),
+                upper.display()
+            ))
+            .into());
+        }
         let mut redo = Collected::default();
         let journal = Journal::open(&path, tree.low.base(), |seq, record| {
             match &record {
@@ -65,7 +78,14 @@ impl Tree {
             tree.replay(seq, record, &mut redo).context("replaying")
         })?;
         let keep = tree.settle();
-        data.sweep(upper, &keep, |id| redo.fresh(id))?;
+        let cut = Journal::cut_part(&path);
+        if let Some(cut) = &cut {
+            log::warn!(
+                "records behind damage of the journal are in {}: no content is deleted that they may speak of until that file is removed",
+                cut.display()
+            );
+        }
+        data.sweep(upper, &keep, |id| redo.fresh(id), cut.is_some())?;
         redo.put(&data, &keep)?;
         tree.clear_reserved(&data)
             .context("clearing what was written into reserved space")?;

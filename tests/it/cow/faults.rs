@@ -316,12 +316,17 @@ fn damaged_journal_keeps_what_came_before_the_damage() {
             std::fs::rename(point.join("b0"), point.join(format!("dir{i}/b"))).unwrap();
             std::fs::rename(point.join(format!("dir{i}/b")), point.join("b0")).unwrap();
         }
+        // With content in a data file of its own, which only the last records speak of.
+        let long = vec![b'l'; 300_000];
+        keep(&point.join("last"), &long).unwrap();
         mounted.unmount();
         let whole = std::fs::read(&journal).unwrap();
         assert!(whole.len() > promised + 1000);
-        for part in [1, 3, 7, 9] {
-            let at = promised + (whole.len() - promised) * part / 10;
-            for cut in [false, true] {
+        let used = whole.iter().rposition(|b| *b != 0).unwrap();
+        let behind = journal.with_extension("cut");
+        for cut in [false, true] {
+            for part in [1, 3, 7, 9] {
+                let at = promised + (used - promised) * part / 10;
                 let mut bad = whole.clone();
                 bad[at] ^= 0x10;
                 bad.truncate(if cut { at } else { bad.len() });
@@ -333,8 +338,26 @@ fn damaged_journal_keeps_what_came_before_the_damage() {
                     .count();
                 assert!(dirs < 40, "byte {at}: nothing was noticed");
                 assert!(dirs > 0 || part < 3, "byte {at}: nothing is left");
+                assert!(!point.join("last").exists());
                 mounted.unmount();
+                // Whole records behind the damage are kept, and what they speak of.
+                assert_eq!(behind.exists(), !cut, "byte {at}");
+                if !cut {
+                    let kept = std::fs::read(&behind).unwrap();
+                    assert!(whole[at..=used].ends_with(&kept[kept.len() - 100..]));
+                    std::fs::write(&journal, &whole).unwrap();
+                    mounted.mount();
+                    assert!(std::fs::read(point.join("last")).unwrap() == long);
+                    mounted.unmount();
+                    std::fs::remove_file(&behind).unwrap();
+                }
             }
+        }
+        // Without any journal all content would be taken for left over.
+        for length in [0, 20] {
+            std::fs::write(&journal, &whole[..length]).unwrap();
+            let text = Mounted::refused(dir);
+            assert!(text.contains(journal.to_str().unwrap()), "{text}");
         }
         let mut bad = whole.clone();
         bad[3] ^= 1;
