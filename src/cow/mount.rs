@@ -318,8 +318,21 @@ fn request_buffer() -> io::Result<MmapMut> {
     Ok(map)
 }
 
+/// One thread that serves; whatever way it ends.
+struct Serving<'a>(&'a Shared);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if self.0.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _guard = lk(&self.0.ended.0);
+            self.0.ended.1.notify_all();
+        }
+    }
+}
+
 /// One thread: reads requests until the mount is gone.
 fn run(shared: &Shared, worker: &Worker, channel: &File) {
+    let _serving = Serving(shared);
     *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
     let mut room = request_buffer();
@@ -332,10 +345,6 @@ fn run(shared: &Shared, worker: &Worker, channel: &File) {
         if let Ok(fresh) = request_buffer() {
             room = Ok(fresh);
         }
-    }
-    if shared.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
-        let _guard = lk(&shared.ended.0);
-        shared.ended.1.notify_all();
     }
 }
 

@@ -30,6 +30,7 @@ use news::News;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io::{IoSlice, Write};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wire::{Args, HEADER, op};
@@ -203,7 +204,11 @@ impl Server {
         let Buffers { out, content } = buffers;
         out.clear();
         out.resize(HEADER, 0);
-        let answer = self.dispatch(channel, &mut request, out, content);
+        // A fault of ours must not leave the caller waiting for good.
+        let dispatched = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            self.dispatch(channel, &mut request, out, content)
+        }));
+        let answer = dispatched.unwrap_or(Err(Errno::EIO));
         let error = match answer {
             Ok(Answer::Sent | Answer::Silent) => return,
             Ok(Answer::Body) => {
@@ -280,6 +285,8 @@ impl Server {
             op::RELEASE | op::DESTROY => Ok(Answer::Body),
             op::IOCTL => Err(Errno::ENOTTY),
             op::NOTIFY_REPLY => Ok(Answer::Silent),
+            #[cfg(test)]
+            op::FAULT => panic!("a test asked for it"),
             // FLUSH, INTERRUPT, ACCESS, locks and the rest: the kernel then does without.
             _ => Err(Errno::ENOSYS),
         }

@@ -172,3 +172,13 @@ fn an_access_list_set_beside_a_listing_is_told() {
     let told = kernel.ask(OWNER, op::SETXATTR, d, &args);
     assert_eq!(told.len(), 1, "{told:?}");
 }
+
+#[test]
+fn a_fault_of_ours_is_an_io_error_of_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = Kernel::new(dir.path());
+    let told = kernel.ask(OWNER, op::FAULT, swap_root(1), &[]);
+    assert_eq!(told, [(-libc::EIO, 9, Vec::new())]);
+    // The thread goes on.
+    kernel.make(OWNER, swap_root(1), "f");
+}

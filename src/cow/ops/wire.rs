@@ -40,6 +40,9 @@ pub(super) mod op {
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const IOCTL: u32 = 39;
     pub(crate) const NOTIFY_REPLY: u32 = 41;
+    /// No request of the kernel's.
+    #[cfg(test)]
+    pub(crate) const FAULT: u32 = 4094;
     pub(crate) const BATCH_FORGET: u32 = 42;
     pub(crate) const FALLOCATE: u32 = 43;
     pub(crate) const READDIRPLUS: u32 = 44;
