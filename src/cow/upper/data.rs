@@ -39,12 +39,15 @@ use super::freeze::shared;
 use super::io_errno;
 use crate::error::Result;
 use anyhow::Context;
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -62,6 +65,8 @@ pub(crate) struct DataDir {
     dir: OwnedFd,
     arenas: Arenas,
     next: AtomicU64,
+    /// Held while one is made and counted.
+    making: Mutex<()>,
     /// Counts subdirectories made,
     made: AtomicU64,
     /// and how many of them have a durable name.
@@ -69,6 +74,8 @@ pub(crate) struct DataDir {
     failures: Failures,
     /// A syncfs failed: what it did not say, and the next would not either, is whose content was lost.
     doubt: Mutex<bool>,
+    /// The host is a FUSE file system itself, whose server syncfs does not reach.
+    each: bool,
 }
 
 /// How often a sync failed, by file, and with what the last time. The kernel tells of a failed write-back once, to
@@ -228,6 +235,20 @@ impl Place {
     }
 }
 
+/// What is in a directory, and whether it is one.
+fn names(dir: &OwnedFd) -> Res<Vec<(CString, bool)>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut found = Vec::new();
+    for entry in Dir::openat(dir, ".", flags, Mode::empty())?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_bytes().starts_with(b".") {
+            found.push((name.to_owned(), entry.file_type() == Some(Type::Directory)));
+        }
+    }
+    Ok(found)
+}
+
 /// Name of a copy in the making.
 const OWN: &str = "00/own";
 
@@ -249,6 +270,7 @@ impl DataDir {
             .create(&path)
             .with_context(what)?;
         let dir = File::open(&path).with_context(what)?;
+        let each = fstatfs(&dir).with_context(what)?.filesystem_type() == FUSE_SUPER_MAGIC;
         // An earlier server may have made some, and been killed before it synced their names.
         let mut entries = std::fs::read_dir(&path).with_context(what)?;
         let made = u64::from(entries.next().is_some());
@@ -256,10 +278,12 @@ impl DataDir {
             dir: dir.into(),
             arenas: Arenas::new(),
             next: AtomicU64::new(1),
+            making: Mutex::default(),
             made: AtomicU64::new(made),
             named: AtomicU64::new(0),
             failures: Failures::default(),
             doubt: Mutex::default(),
+            each,
         })
     }
 
@@ -335,12 +359,14 @@ impl DataDir {
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         match openat(&self.dir, name.as_str(), flags, mode) {
             Err(Errno::ENOENT) if create => {
+                // Counted before it is there: who finds it there syncs its name.
+                let making = lk(&self.making);
+                self.made.fetch_add(1, Ordering::AcqRel);
                 match mkdirat(&self.dir, &name[..2], Mode::S_IRWXU) {
-                    Ok(()) | Err(Errno::EEXIST) => {
-                        self.made.fetch_add(1, Ordering::AcqRel);
-                    }
+                    Ok(()) | Err(Errno::EEXIST) => {}
                     Err(e) => return Err(e),
                 }
+                drop(making);
                 openat(&self.dir, name.as_str(), flags, mode).map(File::from)
             }
             other => other.map(File::from),
@@ -480,11 +506,57 @@ impl DataDir {
     /// As syncfs(2); once it has failed, for whatever content of whomever, `EIO` for good: the kernel tells of a
     /// loss once, and a later success would say nothing of it. Syncs of single files know of theirs.
     pub(crate) fn syncfs(&self) -> Res<()> {
+        if self.each {
+            return self.sync_each();
+        }
         let mut doubt = lk(&self.doubt);
         if *doubt {
             return Err(Errno::EIO);
         }
         nix::unistd::syncfs(&self.dir).inspect_err(|_| *doubt = true)
+    }
+
+    /// Syncs every data file and every directory of them.
+    fn sync_each(&self) -> Res<()> {
+        let made = self.made();
+        let dirs = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let files = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = |at: &OwnedFd, name: &CStr, flags| match openat(at, name, flags, Mode::empty()) {
+            // Deleted meanwhile: nothing needs it.
+            Err(Errno::ENOENT) => Ok(None),
+            other => other.map(Some),
+        };
+        let sync = |fd: &OwnedFd, id: Option<u64>| {
+            nix::unistd::fsync(fd).inspect_err(|e| {
+                if let Some(id) = id {
+                    self.failed(id, *e);
+                }
+            })
+        };
+        for (name, is_dir) in names(&self.dir)? {
+            let text = name.to_str().unwrap_or_default();
+            if !is_dir {
+                let Some(fd) = open(&self.dir, &name, files)? else {
+                    continue;
+                };
+                let id = arena::parse(text).map(|number| arena::TAG | (number << arena::BITS));
+                sync(&fd, id)?;
+                continue;
+            }
+            let Some(sub) = open(&self.dir, &name, dirs)? else {
+                continue;
+            };
+            for (name, _) in names(&sub)? {
+                if let Some(fd) = open(&sub, &name, files)? {
+                    let id = u64::from_str_radix(name.to_str().unwrap_or_default(), 16).ok();
+                    sync(&fd, id)?;
+                }
+            }
+            sync(&sub, None)?;
+        }
+        nix::unistd::fsync(&self.dir)?;
+        self.named.fetch_max(made, Ordering::AcqRel);
+        Ok(())
     }
 
     /// The host file system's state.
@@ -553,7 +625,7 @@ impl DataDir {
         // One that is listed twice is synced once, with its name if either asks.
         own.sort_unstable();
         own.dedup_by_key(|(id, _)| *id);
-        let all_at_once = own.len() >= MANY && !*lk(&self.doubt);
+        let all_at_once = own.len() >= MANY && !self.each && !*lk(&self.doubt);
         let arenas = arenas.into_values().map(|id| (id, false));
         let all = own.into_iter().chain(arenas);
         let mut bad = None;
@@ -580,9 +652,15 @@ impl DataDir {
         bad.map_or(Ok(()), Err)
     }
 
+    /// How many subdirectories have been made, none half way.
+    fn made(&self) -> u64 {
+        let _making = lk(&self.making);
+        self.made.load(Ordering::Acquire)
+    }
+
     /// Syncs the directory: the names of arenas and subdirectories.
     fn sync_dir(&self) -> Res<()> {
-        let made = self.made.load(Ordering::Acquire);
+        let made = self.made();
         nix::unistd::fsync(&self.dir)?;
         self.named.fetch_max(made, Ordering::AcqRel);
         Ok(())
