@@ -4,6 +4,13 @@
 //! record. Whoever holds `io` writes up to the highest number anybody asked for, so that
 //! concurrent fsyncs share one.
 //!
+//! # A full disk
+//!
+//! Removing something takes a record, and gives space back only when that is durable. So behind the journal's end space is
+//! reserved that nobody else gets ([`RESERVE`]; nothing on hosts that cannot). While it cannot be filled up again the
+//! journal is *short*: the tree refuses whatever grows, and what is left is there for removals. Of what does not fit as a whole
+//! as many records are written as do: they may be what makes room for the others.
+//!
 //! # A damaged tail
 //!
 //! Frames behind the last whole one are cut: a power cut leaves such a tail of what was never synced. Where a whole frame with
@@ -11,17 +18,19 @@
 //! first, and for as long as that is there nobody deletes content that only it may speak of.
 
 use super::record::Record;
+use super::room::{fitting, write_ahead};
+use super::tail::{CUT, goes_on, keep_cut, sync_parent};
 use crate::cow::meta::{Res, errno, lk};
 use crate::error::{Result, failed};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 const MAGIC: &[u8; 8] = b"rlessjnl";
 const VERSION: u32 = 4;
@@ -33,17 +42,14 @@ pub(super) const FRAME: usize = 16;
 pub(super) const LONGEST: usize = 256 << 20;
 /// Set in the numbers of an image's frames.
 const IMAGE: u64 = 1 << 63;
-/// A file written ahead ends at a multiple of this,
-const AHEAD_MIN: u64 = 4 << 10;
-/// and is written ahead by at most this.
-const AHEAD_MAX: u64 = 1 << 20;
+/// So much space is reserved behind the end,
+const RESERVE: u64 = 256 << 10;
+/// and again when less than this is left.
+const RESERVE_LEFT: u64 = 128 << 10;
 /// No shorter journal is folded,
 const SHORT: u64 = 1 << 20;
 /// nor one that is not this many times as long as right after the last time.
 const WORTH: u64 = 4;
-
-/// Extension of the file with what lay behind damage.
-const CUT: &str = "cut";
 
 /// Identity of the lower a journal belongs to.
 pub(crate) type Base = u64;
@@ -56,16 +62,18 @@ struct Buffer {
     at: u64,
 }
 
-struct Io {
-    file: Flock<File>,
+pub(super) struct Io {
+    pub(super) file: Flock<File>,
     /// Where the next write goes: behind the last frame known to be whole.
-    end: u64,
+    pub(super) end: u64,
     /// Length of the file: zeros from `end` on.
-    room: u64,
+    pub(super) room: u64,
+    /// Where the space ends that the file has on the disk; the highest number where the host reserves none.
+    pub(super) reserved: u64,
     /// Frames taken from the buffer and not yet written.
-    pending: Vec<u8>,
+    pub(super) pending: Vec<u8>,
     /// Number of the last record written.
-    seq: u64,
+    pub(super) seq: u64,
 }
 
 /// An open journal.
@@ -82,6 +90,10 @@ pub(crate) struct Journal {
     waiting: AtomicUsize,
     /// A sync failed: the kernel may have dropped what was written and would not say so again.
     failed: AtomicBool,
+    /// The header and the file's name are durable.
+    rooted: AtomicBool,
+    /// Why space behind the end could not be reserved; 0: there is some.
+    short: AtomicI32,
     /// Records up to this one are in the image.
     folded: AtomicU64,
     /// Length from which on folding is due.
@@ -183,7 +195,7 @@ pub(crate) fn split_frame(bytes: &[u8], seq: u64) -> Option<(&[u8], &[u8])> {
 
 /// Length of the frames at the front of `bytes` (whole ones of our own) that are numbered behind
 /// `seq` up to `limit`, and the number of the last of them.
-fn up_to(bytes: &[u8], mut seq: u64, limit: u64) -> (usize, u64) {
+pub(super) fn up_to(bytes: &[u8], mut seq: u64, limit: u64) -> (usize, u64) {
     let mut at = 0;
     while seq < limit
         && let Some(len) = bytes.get(at..).and_then(|b| b.first_chunk::<4>())
@@ -257,35 +269,6 @@ struct Found {
     gap: bool,
 }
 
-/// Whether a whole frame that comes somewhere behind record `seq` lies in `tail`.
-fn goes_on(tail: &[u8], seq: u64) -> bool {
-    // Each takes more than a byte.
-    let last = seq.saturating_add(tail.len() as u64);
-    (0..tail.len()).any(|at| {
-        let head = tail.get(at + 8..).and_then(|b| b.first_chunk::<8>());
-        head.is_some_and(|b| {
-            let number = u64::from_le_bytes(*b);
-            number > seq && number < last && split_frame(&tail[at..], number).is_some()
-        })
-    })
-}
-
-/// Adds what is about to be cut to the file `journal.cut`.
-fn keep_cut(path: &Path, tail: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path.with_extension(CUT))?;
-    file.write_all(tail)?;
-    file.sync_all()?;
-    sync_parent(path)
-}
-
-fn sync_parent(path: &Path) -> std::io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
 /// Hands every record to `replay`.
 fn scan(
     bytes: &[u8],
@@ -331,6 +314,29 @@ fn scan(
     })
 }
 
+/// Whether a file's bytes begin as a journal: not with zeros, which a crash may have left of a header.
+fn has_begun(bytes: &[u8]) -> bool {
+    let head = bytes.get(..HEADER);
+    head.is_some_and(|h| h.iter().any(|b| *b != 0))
+}
+
+/// Makes a journal of a new file, or of one whose header a crash kept from the disk: nothing was promised yet. It gets
+/// there with [`Journal::root`].
+fn begin(file: &File, base: Base) -> std::io::Result<Found> {
+    file.set_len(0)?;
+    file.write_all_at(&header(base, 1, 0), 0)?;
+    let end = HEADER as u64;
+    Ok(Found {
+        folded: 0,
+        image: end,
+        frames: 0,
+        seq: 0,
+        end,
+        tail: 0,
+        gap: false,
+    })
+}
+
 /// Opens and locks the file at `path`.
 fn locked(path: &Path) -> Result<Flock<File>> {
     let file = OpenOptions::new()
@@ -364,7 +370,9 @@ fn due(folded: u64) -> u64 {
 impl Journal {
     /// The journal at `path` has a header: without one it is new, or something took it away.
     pub(crate) fn started(path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|m| m.len() >= HEADER as u64)
+        let mut head = [0; HEADER];
+        let read = File::open(path).and_then(|f| f.read_exact_at(&mut head, 0));
+        read.is_ok() && has_begun(&head)
     }
 
     /// Where records lie that were behind damage, if there ever were any.
@@ -399,25 +407,10 @@ impl Journal {
         let older =
             check_version(&bytes).with_context(|| format!("opening journal {}", path.display()))?;
         let mut room = bytes.len() as u64;
-        let begun = bytes
-            .get(..HEADER)
-            .is_some_and(|h| h.iter().any(|b| *b != 0));
+        let begun = has_begun(&bytes);
         let found = if !begun {
-            // New, or a crash came before the header was on disk: nothing was promised yet. It gets there with the
-            // first records that are synced.
-            file.set_len(0)
-                .and_then(|()| file.write_all_at(&header(base, 1, 0), 0))
-                .with_context(|| format!("starting journal {}", path.display()))?;
             room = HEADER as u64;
-            Found {
-                folded: 0,
-                image: room,
-                frames: 0,
-                seq: 0,
-                end: room,
-                tail: 0,
-                gap: false,
-            }
+            begin(&file, base).with_context(|| format!("starting journal {}", path.display()))?
         } else {
             scan(&bytes, base, &mut replay)
                 .with_context(|| format!("opening journal {}", path.display()))?
@@ -450,7 +443,7 @@ impl Journal {
                 .and_then(|()| sync_parent(path))
                 .with_context(|| format!("syncing journal {}", path.display()))?;
         }
-        Ok(Journal {
+        let journal = Journal {
             path: path.to_owned(),
             base,
             buffer: Mutex::new(Buffer {
@@ -462,9 +455,12 @@ impl Journal {
                 file,
                 end: found.end,
                 room,
+                reserved: room,
                 pending: Vec::new(),
                 seq: found.seq,
             }),
+            rooted: AtomicBool::new(found.seq > 0 || found.image > HEADER as u64),
+            short: AtomicI32::new(0),
             waiting: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             wanted: AtomicU64::new(found.seq),
@@ -472,7 +468,11 @@ impl Journal {
             length: AtomicU64::new(found.end),
             folded: AtomicU64::new(found.folded),
             due: AtomicU64::new(due(found.image)),
-        })
+        };
+        if found.seq > 0 {
+            journal.top_up(&mut lk(&journal.io));
+        }
+        Ok(journal)
     }
 
     /// Appends a record to the buffer; returns its number. After one that is longer than a record can be no sync succeeds
@@ -558,18 +558,77 @@ impl Journal {
         if self.durable() >= seq {
             return Ok(());
         }
+        self.root()?;
         let mut io = lk(&self.io);
         if self.durable() >= seq {
             return Ok(());
         }
         self.intact()?;
-        self.write_out(&mut io, ahead)?;
+        let written = self.write_out(&mut io, ahead);
+        if written.is_err() && self.durable() == io.seq {
+            return written;
+        }
         if let Err(e) = io.file.sync_data() {
             self.fail();
             return Err(errno(&e));
         }
         self.durable.store(io.seq, Ordering::Release);
+        self.top_up(&mut io);
+        if io.seq >= seq { Ok(()) } else { written }
+    }
+
+    /// Lets no write and no sync of the file go on meanwhile: a disk that is slow.
+    #[cfg(test)]
+    pub(crate) fn stalled(&self) -> impl Drop + '_ {
+        lk(&self.io)
+    }
+
+    /// Makes the header of a new journal and its name durable: before there is any content, so that content without a
+    /// journal is known for damage, and before anything is promised.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub(crate) fn root(&self) -> Res<()> {
+        if self.rooted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let io = lk(&self.io);
+        io.file
+            .sync_all()
+            .and_then(|()| sync_parent(&self.path))
+            .map_err(|e| errno(&e))?;
+        self.rooted.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Reserves space behind the end if little is left.
+    fn top_up(&self, io: &mut Io) {
+        let mut short = 0;
+        if io.reserved.max(io.room) - io.end < RESERVE_LEFT
+            && let Err(e) = io.reserve(io.end + RESERVE)
+        {
+            short = e as i32;
+        }
+        self.short.store(short, Ordering::Relaxed);
+    }
+
+    /// Why the space behind the end is little and cannot be made more, if that is so: tries again.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EDQUOT`.
+    pub(crate) fn refill(&self) -> Res<()> {
+        if self.short.load(Ordering::Relaxed) != 0 {
+            self.top_up(&mut lk(&self.io));
+        }
+        match self.short.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            e => Err(Errno::from_raw(e)),
+        }
+    }
+
+    /// Whether what is left behind the end is for removals.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed) != 0
     }
 
     /// Hands the frames that are wanted to the kernel with one write, without waiting for the disk.
@@ -582,7 +641,8 @@ impl Journal {
                 io.pending.append(&mut b.bytes);
             }
         }
-        let (n, seq) = up_to(&io.pending, io.seq, self.wanted.load(Ordering::Acquire));
+        let wanted = self.wanted.load(Ordering::Acquire);
+        let (mut n, mut seq) = up_to(&io.pending, io.seq, wanted);
         if n == 0 {
             return Ok(());
         }
@@ -590,9 +650,24 @@ impl Journal {
         if ahead && end > io.room {
             write_ahead(io, end);
         }
-        if let Err(e) = io.file.write_all_at(&io.pending[..n], io.end) {
+        let put = |io: &Io, n: usize| {
+            let put = io.file.write_all_at(&io.pending[..n], io.end);
+            put.map_err(|e| errno(&e))
+        };
+        let mut written = put(io, n);
+        if let Err(Errno::ENOSPC | Errno::EDQUOT) = written {
+            (n, seq) = fitting(io, wanted);
+            if n > 0 && put(io, n).is_err() {
+                n = 0;
+            }
+        }
+        if written.is_err() && n == 0 {
             // A part may be there: it is behind `end` and overwritten by the next attempt.
-            return Err(errno(&e));
+            return written;
+        }
+        let end = io.end + n as u64;
+        if seq == wanted {
+            written = Ok(());
         }
         (io.end, io.seq) = (end, seq);
         io.room = io.room.max(end);
@@ -602,7 +677,7 @@ impl Journal {
             io.pending = Vec::new();
         }
         self.length.store(io.end, Ordering::Relaxed);
-        Ok(())
+        written
     }
 
     /// Encodes the state that `write` gives as of the last record. Nothing may be appended
@@ -691,8 +766,9 @@ impl Journal {
             self.fail();
         }
         io.end = place(io.end);
-        io.room = io.end;
+        (io.room, io.reserved) = (io.end, io.end);
         io.file = file;
+        self.top_up(&mut io);
         let mut b = lk(&self.buffer);
         b.at = place(b.at);
         drop(b);
@@ -703,18 +779,6 @@ impl Journal {
         self.length.store(io.end, Ordering::Relaxed);
         self.due.store(due(len), Ordering::Relaxed);
         named
-    }
-}
-
-/// Lengthens the file by zeros behind `end`, where the frames now written will end. What does not
-/// fit is not needed: only the frames are.
-fn write_ahead(io: &mut Io, end: u64) {
-    let room = (end + end.clamp(AHEAD_MIN, AHEAD_MAX)).next_multiple_of(AHEAD_MIN);
-    let zeros = vec![0; (room - end) as usize];
-    if io.file.write_all_at(&zeros, end).is_ok() {
-        io.room = room;
-    } else {
-        let _ = io.file.set_len(io.room);
     }
 }
 

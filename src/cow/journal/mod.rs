@@ -29,8 +29,9 @@
 //! off on open and the cut made durable before anything is appended, so that no frame behind a
 //! tear can ever follow a new one. What is read on open may be in the page cache only (its writer was killed
 //! before the sync): file and directory are synced before anything is done on the strength of it. The image was durable before the journal got its name: a bad
-//! frame in it is damage and refused. A new journal's header is not synced by itself but with the first records: a file
-//! whose header is short or all zeros has been promised to nobody, and begins anew.
+//! frame in it is damage and refused. A new journal's header and name are not synced at a start but before the first
+//! content is made and before the first records are: a file whose header is short or all zeros has been promised to nobody, and begins
+//! anew. Where there is content all the same, something took the journal away: that is refused.
 //!
 //! # Order on disk
 //!
@@ -52,6 +53,8 @@
 
 pub(crate) mod file;
 pub(crate) mod record;
+mod room;
+mod tail;
 #[cfg(test)]
 mod tests;
 

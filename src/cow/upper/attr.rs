@@ -46,6 +46,13 @@ impl Tree {
     /// # Errors
     /// `EROFS`, `EINVAL` and `EISDIR` for sizes, `EFBIG`, `ENOSPC`.
     pub(crate) fn setattr(&self, who: Caller, ino: u64, set: &SetAttr) -> Res<()> {
+        if let Some(new) = set.size {
+            self.settle_tail(ino, |size| new > size)?;
+        }
+        self.reclaiming(|| self.setattr_once(who, ino, set))
+    }
+
+    fn setattr_once(&self, who: Caller, ino: u64, set: &SetAttr) -> Res<()> {
         let _gate = self.change()?;
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);

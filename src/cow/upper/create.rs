@@ -3,13 +3,14 @@
 use super::super::acl::{self, Acl};
 use super::super::journal::Record;
 use super::super::meta::{
-    Caller, LINK_MAX, Meta, Res, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID, Time, check_name, dtype, wr,
+    BLOCK, Caller, LINK_MAX, Meta, Res, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID, S_IXGRP, Time,
+    check_name, dtype, wr,
 };
 use super::node::{Node, State, Xattrs};
 use super::space::{inode_cost, name_cost};
 use super::{Tree, now};
 use nix::errno::Errno;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What is to be made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,6 +29,10 @@ impl Tree {
     /// # Errors
     /// `EEXIST`, `ENOENT` (the directory is gone), `ENAMETOOLONG`, `EROFS`.
     pub(crate) fn create(&self, who: Caller, parent: u64, name: &[u8], new: &New<'_>) -> Res<u64> {
+        self.reclaiming(|| self.create_once(who, parent, name, new))
+    }
+
+    fn create_once(&self, who: Caller, parent: u64, name: &[u8], new: &New<'_>) -> Res<u64> {
         let _gate = self.change()?;
         check_name(name)?;
         let dir = self.promote(parent)?;
@@ -56,6 +61,10 @@ impl Tree {
     /// # Errors
     /// `ENOENT` (the directory is gone), `EROFS`.
     pub(crate) fn tmpfile(&self, who: Caller, parent: u64, new: &New<'_>) -> Res<u64> {
+        self.reclaiming(|| self.tmpfile_once(who, parent, new))
+    }
+
+    fn tmpfile_once(&self, who: Caller, parent: u64, new: &New<'_>) -> Res<u64> {
         let _gate = self.change()?;
         let dir = self.promote(parent)?;
         let state = wr(&dir.state);
@@ -87,6 +96,8 @@ impl Tree {
             gid = dir.meta.gid;
             if kind == S_IFDIR {
                 mode |= S_ISGID;
+            } else if who.uid != 0 && who.gid != gid && !kernel_strips() {
+                mode = stripped(mode);
             }
         }
         let mut xattrs = Xattrs::new();
@@ -114,7 +125,11 @@ impl Tree {
             uid: who.uid,
             gid,
             rdev: new.rdev,
-            size: new.target.len() as u64,
+            // As a directory of an image.
+            size: match kind {
+                S_IFDIR => BLOCK,
+                _ => new.target.len() as u64,
+            },
             atime: time,
             mtime: time,
             ctime: time,
@@ -151,6 +166,10 @@ impl Tree {
     /// # Errors
     /// `EEXIST`, `EPERM` (a directory), `ENOENT` (either is gone), `EMLINK`, `EROFS`.
     pub(crate) fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Res<()> {
+        self.reclaiming(|| self.link_once(ino, parent, name))
+    }
+
+    fn link_once(&self, ino: u64, parent: u64, name: &[u8]) -> Res<()> {
         let _gate = self.change()?;
         check_name(name)?;
         let dir = self.promote(parent)?;
@@ -217,6 +236,25 @@ impl Tree {
     }
 }
 
+/// A program that runs with the group of a setgid directory is not made there by whoever is not in that group.
+fn stripped(mode: u32) -> u32 {
+    match mode & (S_ISGID | S_IXGRP) {
+        both if both == S_ISGID | S_IXGRP => mode & !S_ISGID,
+        _ => mode,
+    }
+}
+
+/// Whether the kernel has seen to that, as since Linux 6.0. It knows all the caller's groups.
+fn kernel_strips() -> bool {
+    static SINCE: OnceLock<bool> = OnceLock::new();
+    *SINCE.get_or_init(|| {
+        let name = nix::sys::utsname::uname().ok();
+        let release = name.as_ref().and_then(|n| n.release().to_str());
+        let major = release.and_then(|r| r.split('.').next()?.parse().ok());
+        major.is_none_or(|major: u32| major >= 6)
+    })
+}
+
 /// The record of a new inode.
 pub(super) fn creation<'a>(
     (parent, name): (u64, &'a [u8]),
@@ -257,5 +295,17 @@ pub(super) fn grow_links(dir: &mut State) {
 pub(super) fn shrink_links(dir: &mut State) {
     if dir.meta.nlink > 2 {
         dir.meta.nlink -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stripped;
+
+    #[test]
+    fn setgid_goes_with_group_execution_only() {
+        assert_eq!(stripped(0o102775), 0o100775);
+        assert_eq!(stripped(0o102765), 0o102765);
+        assert_eq!(stripped(0o100775), 0o100775);
     }
 }

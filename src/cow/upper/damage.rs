@@ -119,9 +119,9 @@ fn content_without_a_journal_is_refused_and_left_alone() {
     drop(cow);
     let whole = fs::read(&journal).unwrap();
     let before = all(&upper.join("data"));
-    for length in [None, Some(0), Some(47)] {
-        match length {
-            Some(n) => fs::write(&journal, &whole[..n]).unwrap(),
+    for left in [None, Some(&whole[..0]), Some(&whole[..47]), Some(&[0; 400])] {
+        match left {
+            Some(bytes) => fs::write(&journal, bytes).unwrap(),
             None => fs::remove_file(&journal).unwrap(),
         }
         let e = open_limited(dir.path(), None).expect_err("no journal");

@@ -374,6 +374,73 @@ fn a_size_recorded_without_the_content_before_it_tears_no_block() {
 }
 
 #[test]
+fn a_block_that_a_truncation_cut_is_written_only_when_that_is_durable() {
+    for at in [600, 0, 500] {
+        let dir = tempfile::tempdir().unwrap();
+        let cow = open(dir.path());
+        let ino = make(&cow, b"f", &[b'a'; 3000]);
+        cow.sync().unwrap();
+        size(&cow, ino, 600);
+        put(&cow, ino, at, &[b'b'; 100]);
+        // Nothing but that truncation was made durable.
+        let found = cut(dir.path(), &["journal", "data"]);
+        let found = content(&open(found.path()), "/f");
+        let mut new = vec![b'a'; 600];
+        new.resize(new.len().max(at as usize + 100), b'b');
+        new[at as usize..at as usize + 100].fill(b'b');
+        new.truncate(600);
+        assert!(
+            found == [b'a'; 3000] || found == [b'a'; 600] || found == new,
+            "{at}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_write_that_waits_for_a_truncation_keeps_nobody_else_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", &[b'a'; 3000]);
+    cow.sync().unwrap();
+    size(&cow, ino, 600);
+    let store = cow.tree.store().unwrap();
+    let node = cow.tree.node(ino).unwrap();
+    std::thread::scope(|scope| {
+        let slow = store.journal.stalled();
+        let tree = &cow.tree;
+        let write = scope.spawn(move || tree.write(ROOT, ino, 600, b"b", false));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!write.is_finished());
+        // A fold could begin, the file be read.
+        assert!(tree.gate.try_write().is_ok() && node.state.try_write().is_ok());
+        drop(slow);
+        write.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_file_that_was_emptied_and_written_anew_comes_with_anybodys_fsync() {
+    for bytes in [3000, 100 * 4096] {
+        let dir = tempfile::tempdir().unwrap();
+        let cow = open(dir.path());
+        let ino = make(&cow, b"f", b"old");
+        let other = make(&cow, b"other", b"other");
+        cow.sync().unwrap();
+        size(&cow, ino, 0);
+        put(&cow, ino, 0, &vec![b'n'; bytes]);
+        cow.tree.fsync(other, false).unwrap();
+        let there = cut(dir.path(), &["journal", "data"]);
+        assert!(content(&open(there.path()), "/f") == vec![b'n'; bytes]);
+        // Once: what is written on and on is not synced by everybody.
+        let records = last(&cow);
+        put(&cow, ino, 0, b"more");
+        put(&cow, other, 0, b"OTHER");
+        cow.tree.fsync(other, false).unwrap();
+        assert_eq!(last(&cow), records + 1);
+    }
+}
+
+#[test]
 fn a_file_made_anew_and_one_that_is_gone_leave_no_redo() {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());

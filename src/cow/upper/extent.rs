@@ -4,10 +4,10 @@
 //! Whatever the data file holds outside `valid` is garbage of earlier times; beyond `phys` there
 //! is nothing, so that a fresh block behind it needs no clearing. What the data file is: [`super::data`].
 
-use super::super::meta::{BLOCK, Res, lk};
+use super::super::meta::{BLOCK, Res, lk, rd};
 use super::arena::{Region, is_region};
 use super::data::Place;
-use super::node::{FileBody, Node};
+use super::node::{Body, FileBody, Node};
 use super::{Store, Tree};
 use nix::errno::Errno;
 
@@ -33,6 +33,11 @@ pub(super) fn not_too_scattered(f: &FileBody) -> Res<()> {
 }
 
 impl FileBody {
+    /// Whether the block that the end at `size` cuts is in a data file that the journal knows.
+    pub(super) fn tail_is_known(&self, size: u64) -> bool {
+        self.logged && !size.is_multiple_of(BLOCK) && self.valid.contains(size / BLOCK)
+    }
+
     /// The piece at `offset` and where it ends (at most `end`).
     pub(super) fn piece(&self, offset: u64, end: u64) -> (Piece, u64) {
         let (inside, until) = self.valid.run(offset / BLOCK);
@@ -138,14 +143,48 @@ impl Tree {
         Ok(())
     }
 
+    /// The shorter length of a locked file is durable before its last block is changed in place: a crash would bring back
+    /// the longer one with a block that never was. [`Tree::settle_tail`] has done it, as a rule.
+    pub(super) fn shorter_first(&self, f: &FileBody, size: u64) -> Res<()> {
+        match f.stale.filter(|_| f.tail_is_known(size)) {
+            Some(seq) => self.make_durable(self.store()?, seq, false),
+            None => Ok(()),
+        }
+    }
+
+    /// The same before anything is locked: others need not wait for the disk. `touches` says of the size whether its last
+    /// block is about to change.
+    ///
+    /// # Errors
+    /// As [`Tree::fsync`].
+    pub(super) fn settle_tail(&self, ino: u64, touches: impl FnOnce(u64) -> bool) -> Res<()> {
+        let Some(node) = self.node(ino) else {
+            return Ok(());
+        };
+        let seq = {
+            let state = rd(&node.state);
+            let size = state.meta.size;
+            match &state.body {
+                Body::File(f) => f.stale.filter(|_| f.tail_is_known(size) && touches(size)),
+                _ => None,
+            }
+        };
+        match (seq, &self.store) {
+            (Some(seq), Some(store)) => self.make_durable(store, seq, false),
+            _ => Ok(()),
+        }
+    }
+
     /// Before a file grows past its end: whatever an earlier, longer life left behind its end in
     /// the last block must read as zeros.
     pub(super) fn clean_tail(&self, node: &Node, f: &mut FileBody, size: u64) -> Res<()> {
-        let Some(seq) = f.stale else { return Ok(()) };
+        if f.stale.is_none() {
+            return Ok(());
+        }
         let to = size.next_multiple_of(BLOCK);
         if size < to && f.valid.contains(size / BLOCK) {
-            // The shorter length must be durable before bytes the longer one needs are cleared.
-            self.make_durable(self.store()?, seq, false)?;
+            // Before bytes the longer one needs are cleared.
+            self.shorter_first(f, size)?;
             self.own_place(node, f, 0)?;
             f.written.insert(size / BLOCK, size / BLOCK + 1);
             let place = self.data_file(node, f, 0)?;

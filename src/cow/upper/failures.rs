@@ -166,3 +166,33 @@ fn what_waits_for_a_journal_that_cannot_be_written_is_bounded() {
         Err(Errno::EIO)
     );
 }
+
+#[test]
+fn what_waits_for_a_journal_that_is_slow_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"f");
+    let store = cow.tree.store().unwrap();
+    let value = [7; 60_000];
+    let change = || cow.tree.setxattr(ROOT, ino, b"user.x", &value, 0).unwrap();
+    std::thread::scope(|scope| {
+        let slow = store.journal.stalled();
+        let changes = scope.spawn(|| (0..3000).for_each(|_| change()));
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut before = (0, 0);
+        while before.1 < 20 {
+            assert!(std::time::Instant::now() < until, "{before:?}");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let waiting = store.journal.waiting();
+            before = match waiting == before.0 && waiting > 0 {
+                true => (waiting, before.1 + 1),
+                false => (waiting, 0),
+            };
+        }
+        assert!(!changes.is_finished());
+        assert!((128 << 20..129 << 20).contains(&before.0), "{}", before.0);
+        drop(slow);
+        changes.join().unwrap();
+    });
+    assert_eq!(cow.tree.getxattr(ino, b"user.x", |v| v.len()), Ok(60_000));
+}

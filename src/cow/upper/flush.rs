@@ -24,6 +24,12 @@
 //! too much, *held*: no record from there on is written out before the data file was synced. So
 //! the journal is written only up to a number below which nothing is held.
 //!
+//! # Written anew
+//!
+//! Many programs replace a file by emptying and writing it, and ask for nothing. Its old content goes with the record of the
+//! truncation, which anybody's fsync makes durable: so a commit first appends the record of the new content as above (once for each
+//! truncation), as ext4 does with `auto_da_alloc`. A crash between truncation and writing leaves it empty, as there.
+//!
 //! # Failures
 //!
 //! The kernel tells once that it could not write something back, and drops it. So a failed sync is counted by
@@ -44,6 +50,7 @@ use super::data::Place;
 use super::node::{Body, FileBody, Node, State};
 use super::redo::BLOCKS;
 use super::{Store, Tree};
+use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -61,7 +68,8 @@ const FEW: u64 = 256;
 const WAITING: usize = 256 << 10;
 /// An fsync's goes there up to so much.
 const REDO: usize = 16 << 20;
-/// Where this much waits a change is refused while the journal cannot be written, and else hurries the flusher.
+/// Where this much waits a change is refused while the journal cannot be written, and else hurries the flusher; where it
+/// is twice as much, the change itself writes it out first.
 const MOST: usize = 64 << 20;
 /// A flush that was overtaken so often holds the record back instead.
 const ROUNDS: u32 = 3;
@@ -81,6 +89,8 @@ pub(crate) struct Flush {
     idle: AtomicU64,
     /// Files to cut likewise.
     trims: Mutex<Vec<(u64, u64)>>,
+    /// Files with content that the journal or the lower has, emptied since the last commit.
+    emptied: Mutex<Vec<u64>>,
     /// Inodes with an open data file, oldest first.
     open: Mutex<VecDeque<u64>>,
     opened: AtomicUsize,
@@ -121,6 +131,7 @@ impl Flush {
             doomed: Mutex::default(),
             idle: AtomicU64::new(0),
             trims: Mutex::default(),
+            emptied: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicUsize::new(0),
             limit: usize::try_from(soft / 2).unwrap_or(512).clamp(64, 1024),
@@ -149,6 +160,10 @@ impl Flush {
 
     pub(super) fn trim_later(&self, seq: u64, ino: u64) {
         lk(&self.trims).push((seq, ino));
+    }
+
+    pub(super) fn emptied(&self, ino: u64) {
+        lk(&self.emptied).push(ino);
     }
 
     pub(super) fn opened(&self, ino: u64) {
@@ -235,11 +250,15 @@ impl Tree {
         }
     }
 
-    /// Keeps what waits in memory bounded while the journal cannot be written.
+    /// Keeps what waits in memory bounded while the journal cannot be written, or not as fast as it grows. Nothing may be
+    /// locked.
     pub(super) fn not_too_much(&self, store: &Store) -> Res<()> {
         if store.journal.waiting() > MOST {
             self.unstuck()?;
             store.flush.hurry();
+        }
+        if store.journal.waiting() > 2 * MOST {
+            self.commit(false)?;
         }
         Ok(())
     }
@@ -343,7 +362,8 @@ impl Tree {
             return;
         }
         // What cannot be read back now is held as what is too much.
-        if store.journal.waiting() < WAITING && matches!(self.log_redo(node, state), Ok(true)) {
+        let little = store.journal.waiting() < WAITING && !store.journal.is_short();
+        if little && matches!(self.log_redo(node, state), Ok(true)) {
             return;
         }
         let Body::File(f) = &state.body else { return };
@@ -430,7 +450,8 @@ impl Tree {
         let named = state.meta.nlink > 0;
         match &mut state.body {
             Body::File(f) if f.dirty && named => {
-                Ok(store.journal.waiting() < REDO && self.log_redo(node, &mut state)?)
+                let little = store.journal.waiting() < REDO && !store.journal.is_short();
+                Ok(little && self.log_redo(node, &mut state)?)
             }
             _ => Ok(true),
         }
@@ -554,12 +575,41 @@ impl Tree {
         let Ok(store) = self.store() else {
             return Ok(());
         };
-        self.noted(self.make_durable(store, store.journal.last(), ahead))?;
-        self.clean_up(store, ahead);
+        self.written_anew(store);
+        let mut before = store.journal.durable();
+        let written = loop {
+            let written = self.make_durable(store, store.journal.last(), ahead);
+            let durable = store.journal.durable();
+            if written.is_ok() || durable > before {
+                self.clean_up(store, ahead && written.is_ok());
+            }
+            // On a full disk what was written may have made room for what was not.
+            if !(matches!(written, Err(Errno::ENOSPC | Errno::EDQUOT)) && durable > before) {
+                break written;
+            }
+            before = durable;
+        };
+        self.noted(written)?;
+        let _ = store.journal.refill();
         if store.journal.is_long() {
             store.flush.hurry();
         }
         Ok(())
+    }
+
+    /// Appends the records of the content that files got since they were emptied.
+    fn written_anew(&self, store: &Store) {
+        if self.unstuck().is_err() {
+            return;
+        }
+        let emptied = std::mem::take(&mut *lk(&store.flush.emptied));
+        for node in emptied.into_iter().filter_map(|ino| self.node(ino)) {
+            let _gate = rd(&self.gate);
+            let mut state = wr(&node.state);
+            if state.meta.nlink > 0 {
+                self.content_first(&node, &mut state, false);
+            }
+        }
     }
 
     /// Makes the records up to `seq` durable, and before them what those that are held wait for.

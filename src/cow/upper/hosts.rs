@@ -224,3 +224,56 @@ fn a_rename_with_a_whiteout_is_refused_as_a_whole_where_it_has_no_room() {
     drop(cow);
     assert_eq!(stack(dir.path(), Some(limit)).usage(), whole);
 }
+
+/// Bytes on the disk of all files below a directory.
+fn taken(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap());
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            meta if meta.is_dir() => taken(&entry.path()),
+            meta => meta.blocks() * 512,
+        })
+        .sum()
+}
+
+#[test]
+fn attributes_and_names_copy_nothing_and_a_byte_copies_its_block() {
+    let dir = tempfile::tempdir().unwrap();
+    create_dir_all(dir.path().join("low/dir")).unwrap();
+    for name in ["f", "g", "dir/h"] {
+        write(dir.path().join("low").join(name), vec![7; 1 << 20]).unwrap();
+    }
+    let data = dir.path().join("upper/data");
+    let cow = stack(dir.path(), None);
+    let [f, g, d] = [&b"f"[..], b"g", b"dir"].map(|name| find(&cow, 1, name));
+    let h = find(&cow, d, b"h");
+    for ino in [f, g, d, h] {
+        chmod(&cow, ino, 0o700);
+        let owner = SetAttr {
+            uid: Some(5),
+            gid: Some(6),
+            mtime: Some(super::Stamp::Now),
+            ..SetAttr::default()
+        };
+        cow.tree.setattr(ROOT, ino, &owner).unwrap();
+        cow.tree.setxattr(ROOT, ino, b"user.a", b"1", 0).unwrap();
+    }
+    cow.tree.rename(ROOT, 1, b"f", d, b"f2", 0).unwrap();
+    cow.tree.rename(ROOT, 1, b"dir", 1, b"dir2", 0).unwrap();
+    cow.tree.link(g, 1, b"g2").unwrap();
+    cow.sync().unwrap();
+    for ino in [f, g, h] {
+        cow.tree.fsync(ino, false).unwrap();
+    }
+    assert_eq!(taken(&data), 0, "something was copied");
+    put(&cow, h, 500_000, b"x");
+    cow.sync().unwrap();
+    let one = taken(&data);
+    assert!((4096..=65_536).contains(&one), "{one} bytes for one block");
+    let read = cow
+        .read_file(Path::new("/dir2/h"), 1 << 20)
+        .unwrap()
+        .unwrap();
+    assert!(read[500_000] == b'x' && read[499_999] == 7 && read.len() == 1 << 20);
+}

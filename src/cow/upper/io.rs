@@ -134,14 +134,9 @@ impl Tree {
         data: &[u8],
         kill: bool,
     ) -> Res<usize> {
-        let mut done = self.write_once(who, ino, offset, data, kill);
-        for _ in 0..2 {
-            if !matches!(done, Err(Errno::ENOSPC | Errno::EDQUOT)) || !self.reclaim() {
-                break;
-            }
-            done = self.write_once(who, ino, offset, data, kill);
-        }
-        done
+        let end = offset.saturating_add(data.len() as u64);
+        self.settle_tail(ino, |size| end > size / BLOCK * BLOCK)?;
+        self.reclaiming(|| self.write_once(who, ino, offset, data, kill))
     }
 
     fn write_once(
@@ -165,6 +160,9 @@ impl Tree {
         let f = file_mut(&mut state)?;
         if data.is_empty() {
             return Ok(0);
+        }
+        if end > size / BLOCK * BLOCK {
+            self.shorter_first(f, size)?;
         }
         if offset > size {
             self.clean_tail(&node, f, size)?;
@@ -287,6 +285,14 @@ impl Tree {
             f.grown = true;
             self.mark_dirty(node, state);
         }
+        let f = file_mut(state)?;
+        if size == 0
+            && old > 0
+            && (f.logged || !f.left.is_empty() || f.base_len > 0)
+            && let Ok(store) = self.store()
+        {
+            store.flush.emptied(node.ino);
+        }
         let seq = self.log_size(node, state, size, time)?;
         self.apply_size(node, state, size, time, seq)
     }
@@ -338,6 +344,12 @@ impl Tree {
         len: u64,
         mode: u32,
     ) -> Res<()> {
+        let end = offset.saturating_add(len);
+        self.settle_tail(ino, |size| end > size / BLOCK * BLOCK)?;
+        self.reclaiming(|| self.fallocate_once(who, ino, offset, len, mode))
+    }
+
+    fn fallocate_once(&self, who: Caller, ino: u64, offset: u64, len: u64, mode: u32) -> Res<()> {
         let _gate = self.change()?;
         match mode & !KEEP_SIZE {
             0 | ZERO_RANGE => {}
@@ -356,6 +368,9 @@ impl Tree {
         let time = now();
         self.own_content(&node, &mut state)?;
         let size = state.meta.size;
+        if end > size / BLOCK * BLOCK {
+            self.shorter_first(file_mut(&mut state)?, size)?;
+        }
         if end > size {
             self.clean_tail(&node, file_mut(&mut state)?, size)?;
         }

@@ -78,6 +78,18 @@ impl Tree {
         newname: &[u8],
         flags: u32,
     ) -> Res<()> {
+        self.reclaiming(|| self.rename_once(who, parent, name, newparent, newname, flags))
+    }
+
+    fn rename_once(
+        &self,
+        who: Caller,
+        parent: u64,
+        name: &[u8],
+        newparent: u64,
+        newname: &[u8],
+        flags: u32,
+    ) -> Res<()> {
         let _gate = self.change()?;
         if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0
             || (flags & EXCHANGE != 0 && flags & (NOREPLACE | WHITEOUT) != 0)
@@ -89,8 +101,7 @@ impl Tree {
         }
         let (from, to) = (self.promote(parent)?, self.promote(newparent)?);
         let mut dirs = Pair::lock(&from, &to);
-        live_dir(dirs.from().1)?;
-        live_dir(dirs.to().1)?;
+        live_dir(dirs.from().1).and_then(|()| live_dir(dirs.to().1))?;
         let ino = {
             let (ino, state) = dirs.from();
             self.child(ino, state, name)?.ok_or(Errno::ENOENT)?

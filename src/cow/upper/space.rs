@@ -123,6 +123,28 @@ impl Tree {
         Ok(())
     }
 
+    /// Makes a change, and again where the host's disk was full and something could be given back. Nothing may be locked.
+    ///
+    /// # Errors
+    /// The change's.
+    pub(super) fn reclaiming<T>(&self, mut change: impl FnMut() -> Res<T>) -> Res<T> {
+        let mut done = change();
+        for n in 0..5 {
+            if !matches!(done, Err(Errno::ENOSPC | Errno::EDQUOT)) {
+                break;
+            }
+            if !self.reclaim() {
+                // The forget of what was deleted may be on its way.
+                if n > 2 || self.limit.is_some() || self.nameless.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done = change();
+        }
+        done
+    }
+
     /// Counts `bytes` no more.
     pub(super) fn refund(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -177,11 +199,12 @@ impl Tree {
     }
 
     /// # Errors
-    /// Why the journal could not be written the last time.
+    /// Why the journal could not be written the last time; or that it has little space left on the disk.
     pub(super) fn unstuck(&self) -> Res<()> {
-        match self.stuck.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            e => Err(Errno::from_raw(e)),
+        match (self.stuck.load(Ordering::Relaxed), &self.store) {
+            (0, Some(store)) => store.journal.refill(),
+            (0, None) => Ok(()),
+            (e, _) => Err(Errno::from_raw(e)),
         }
     }
 

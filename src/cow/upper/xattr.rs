@@ -129,6 +129,17 @@ impl Tree {
             let (uid, gid) = owner(value).ok_or(Errno::EINVAL)?;
             return self.chown_true(who, ino, uid, gid);
         }
+        self.reclaiming(|| self.setxattr_once(who, ino, name, value, flags))
+    }
+
+    fn setxattr_once(
+        &self,
+        who: Caller,
+        ino: u64,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+    ) -> Res<()> {
         let _gate = self.change()?;
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(Errno::ERANGE);

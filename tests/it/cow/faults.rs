@@ -79,16 +79,26 @@ fn full_disk_is_enospc_and_work_goes_on_when_there_is_room() {
             let mut mounted = Mounted::start(dir);
             let point = mounted.point();
             keep(&point.join("kept"), b"kept").unwrap();
+            // What will be deleted is durable: only a durable record of that gives its space back.
+            keep(&point.join("durable"), &vec![b'd'; 1 << 20]).unwrap();
             let (len, code) = fill(&point.join("big"));
             assert_eq!(code, libc_errno("ENOSPC"));
-            assert!((2 << 20..4 << 20).contains(&len), "{len} bytes fit");
+            assert!((1 << 20..4 << 20).contains(&len), "{len} bytes fit");
             // Everything that needs room says so; nothing else is harmed.
             let more = (0..500)
                 .find_map(|i| keep(&point.join(format!("more{i}")), b"m").err())
                 .unwrap();
             assert_eq!(more.raw_os_error(), Some(libc_errno("ENOSPC")), "{more}");
             intact(dir, &point, &["kept"]);
-            std::fs::remove_file(point.join("big")).unwrap();
+            // Nor does it help that the journal's file has room for a few records: changes that grow nothing take that.
+            let journal = std::fs::read(dir.join("upper/journal")).unwrap();
+            let used = journal.iter().rposition(|b| *b != 0).unwrap();
+            for i in 0..(journal.len() - used) / 30 + 100 {
+                let mode = std::fs::Permissions::from_mode(0o600 + i as u32 % 8);
+                std::fs::set_permissions(point.join("kept"), mode).unwrap();
+            }
+            File::open(&point).unwrap().sync_all().unwrap();
+            std::fs::remove_file(point.join("durable")).unwrap();
             let until = Instant::now() + Duration::from_secs(20);
             while let Err(e) = keep(&point.join("after"), b"after") {
                 assert!(Instant::now() < until, "still: {e}");
@@ -96,6 +106,8 @@ fn full_disk_is_enospc_and_work_goes_on_when_there_is_room() {
             }
             mounted.kill();
             intact(dir, &point, &["kept", "after"]);
+            assert!(!point.join("durable").exists());
+            std::fs::write(point.join("again"), vec![7; 512 << 10]).unwrap();
             mounted.unmount();
         },
     );
@@ -325,7 +337,7 @@ fn damaged_journal_keeps_what_came_before_the_damage() {
         let used = whole.iter().rposition(|b| *b != 0).unwrap();
         let behind = journal.with_extension("cut");
         for cut in [false, true] {
-            for part in [1, 3, 7, 9] {
+            for part in [1, 3, 5, 7] {
                 let at = promised + (used - promised) * part / 10;
                 let mut bad = whole.clone();
                 bad[at] ^= 0x10;
@@ -336,9 +348,9 @@ fn damaged_journal_keeps_what_came_before_the_damage() {
                 let dirs = (0..40)
                     .filter(|i| point.join(format!("dir{i}")).exists())
                     .count();
-                assert!(dirs < 40, "byte {at}: nothing was noticed");
+                let noticed = !point.join("last").exists() && dirs < 40;
+                assert!(noticed, "byte {at}: nothing was noticed");
                 assert!(dirs > 0 || part < 3, "byte {at}: nothing is left");
-                assert!(!point.join("last").exists());
                 mounted.unmount();
                 // Whole records behind the damage are kept, and what they speak of.
                 assert_eq!(behind.exists(), !cut, "byte {at}");

@@ -230,6 +230,8 @@ fn a_full_host_is_reported_and_nothing_stays_of_what_failed() {
     assert_eq!(e, Errno::ENOSPC);
     assert!(written > 2 * MIB && written < 4 * MIB, "{written}");
     assert_eq!(file.metadata().unwrap().len(), written);
+    // Durable: its space comes back only with a durable record of its end.
+    file.sync_all().unwrap();
     // The lower's file reads as before after a change that failed.
     let low = File::options()
         .read(true)
