@@ -251,6 +251,9 @@ pub fn main() -> ExitCode {
     };
     let quiet = matches!(cli.log_level, Level::Error | Level::Fatal | Level::Panic);
     QUIET.store(quiet && !cli.debug, Ordering::Relaxed);
+    if log::set_logger(&Warnings).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
     trace::mark("parsed");
     let result = dispatch(cli.command);
     start::revive();
@@ -333,6 +336,24 @@ pub fn notice(line: &str) {
     if !QUIET.load(Ordering::Relaxed) {
         warn(line);
     }
+}
+
+/// What the layers below warn of goes to standard error; a supervisor's is nobody's. Other crates' warnings do not.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, about: &log::Metadata<'_>) -> bool {
+        about.target().starts_with("rless")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let text = error::visible(&record.args().to_string(), &['\n', '\t']);
+            notice(&format!("Warning: {text}"));
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// Does `act` on every name, reports each failure, goes on, and returns the exit code that

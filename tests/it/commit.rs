@@ -331,6 +331,12 @@ fn nothing_a_container_makes_keeps_it_from_being_committed_or_exported() {
         "its path is too long",
     ]);
     assert!(!committed.err.contains("/.wh.d/e"), "{committed}");
+    // What is only warned of is seen, too, and can be silenced.
+    let onbuild = ["commit", "-q", "--change", "ONBUILD RUN x", "c", "onbuild"];
+    let warned = s.rless(onbuild).exits(0);
+    warned.says(&["Warning: ONBUILD is not supported for the OCI image format"]);
+    let silent = s.rless(["--log-level", "error"]).args(onbuild).exits(0);
+    assert!(!silent.err.contains("ONBUILD"), "{silent}");
     let script = "cat /d/plain; ls -a /d /; find /deep | wc -l";
     let run = [
         "run",
