@@ -146,7 +146,7 @@ impl OnFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    /// `--health-cmd` as [`test`] reads it.
+    /// `--health-cmd` as [`test()`] reads it.
     pub test: Option<Vec<String>>,
     /// `--no-healthcheck`.
     pub off: bool,
