@@ -202,7 +202,7 @@ impl<'a> Child<'a> {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         block_signals().context("blocking signals")?;
         // Before the command can look.
-        hide_arguments(&stat, "rless-init");
+        hide_arguments(&stat, "rless-init", true);
         match clone3(0).context("forking the command")? {
             Cloned::Child => {
                 foreground();

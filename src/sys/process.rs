@@ -222,7 +222,27 @@ pub fn reset_signals() -> io::Result<()> {
         // SAFETY: SIG_DFL is always a valid action; KILL, STOP and libc's own signals are refused, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    libcs_own_signals();
     unblock_signals()
+}
+
+/// Gives the two signals that libc keeps for itself, and refuses, their default action: a caller may have ignored them.
+fn libcs_own_signals() {
+    for signal in [32, 33] {
+        // The kernel's `struct sigaction`: handler (0: SIG_DFL), flags, restorer, mask.
+        let default: [u64; 4] = [0; 4];
+        // SAFETY: a pointer to that structure; no handler of ours is set, and this process is about to execute another.
+        unsafe {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                none,
+                8usize,
+            );
+        }
+    }
 }
 
 fn unblock_signals() -> io::Result<()> {
@@ -247,6 +267,9 @@ pub fn reset_changed_signals() -> io::Result<()> {
     for signal in (1..=libc::SIGRTMAX()).filter(|s| changed & (1 << (s - 1)) != 0) {
         // SAFETY: as in `reset_signals`.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    if changed & (3 << 31) != 0 {
+        libcs_own_signals();
     }
     unblock_signals()
 }
@@ -289,11 +312,12 @@ pub fn wait_signal() -> io::Result<i32> {
     check(r.into()).map(|n| n as i32)
 }
 
-/// Overwrites this process's command line and environment, as /proc shows them, with `title`.
-/// Afterwards the environment must not be used: for a child that never returns to its caller.
+/// Overwrites this process's command line, as /proc shows it to everybody, with `title` (words end with a zero), as far as
+/// there is room; and its environment with zeros, if that is to go, too: then it must not be used any more, as
+/// in a child that never returns to its caller.
 ///
 /// `stat` is the text of its /proc/self/stat.
-pub fn hide_arguments(stat: &str, title: &str) {
+pub fn hide_arguments(stat: &str, title: &str, environment: bool) {
     // After the command's closing parenthesis come fields 3 and up; 48..=51 are the bounds.
     let Some((_, rest)) = stat.rsplit_once(')') else {
         return;
@@ -304,7 +328,9 @@ pub fn hide_arguments(stat: &str, title: &str) {
             .and_then(|v| v.parse::<usize>().ok())
             .unwrap_or(0)
     };
-    for (start, end, text) in [(field(48), field(49), title), (field(50), field(51), "")] {
+    let parts_to_go = if environment { 2 } else { 1 };
+    let parts = [(field(48), field(49), title), (field(50), field(51), "")];
+    for (start, end, text) in parts.into_iter().take(parts_to_go) {
         if start == 0 || end <= start {
             continue;
         }

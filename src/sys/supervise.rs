@@ -93,41 +93,6 @@ pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Replaces the arguments that `ps` and `/proc/PID/cmdline` show to everybody on the machine: all but the program's name
-/// go, and these words come, as far as there is room.
-///
-/// # Errors
-/// `/proc` is not readable.
-pub fn retitle(words: &[&str]) -> io::Result<()> {
-    let shown = std::fs::read("/proc/self/cmdline")?;
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // Fields behind the name, which may have spaces itself; `arg_start` is the 48th of proc_pid_stat(5).
-    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let start = fields.split(' ').nth(45).and_then(|f| f.parse().ok());
-    let Some(start) = start.filter(|s: &usize| *s != 0) else {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    };
-    let name = shown.iter().position(|b| *b == 0).unwrap_or(shown.len());
-    let mut title = shown.get(..name).unwrap_or_default().to_vec();
-    for word in words {
-        title.push(0);
-        title.extend(word.as_bytes());
-    }
-    // The last byte stays zero: else the kernel shows the environment as well.
-    title.truncate(shown.len().saturating_sub(1));
-    title.resize(shown.len(), 0);
-    // SAFETY: the kernel has put the arguments there, this many bytes, in memory of this process's stack that is never
-    // given back; the process has one thread, and nobody holds a reference to the arguments.
-    unsafe {
-        std::ptr::copy_nonoverlapping(
-            title.as_ptr(),
-            std::ptr::with_exposed_provenance_mut(start),
-            title.len(),
-        );
-    }
-    Ok(())
-}
-
 /// Closes every descriptor from 3 on that would survive an exec: what the caller of this program
 /// leaked into it. Descriptors of this program are all close-on-exec and stay.
 ///

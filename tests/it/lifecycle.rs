@@ -392,7 +392,7 @@ fn a_killed_supervisors_policy_is_carried_out_by_the_next_command() {
 fn removing_live_ones_and_pruning() {
     let world = world!();
     let sandbox = Sandbox::new(world);
-    for name in ["a", "b", "c"] {
+    for name in ["a", "b", "third"] {
         detached(&sandbox, name, &[], DEAF);
     }
     // At once, not one after the other.
@@ -408,7 +408,7 @@ fn removing_live_ones_and_pruning() {
     );
     sandbox
         .rless([
-            "create", "--name", "d", "--label", "k=1", "rootfs:/", "true",
+            "create", "--name", "idle", "--label", "k=1", "rootfs:/", "true",
         ])
         .ok();
     let asked = sandbox.rless(["container", "prune"]).stdin("n\n").ok();
@@ -416,7 +416,7 @@ fn removing_live_ones_and_pruning() {
         asked,
         "WARNING! This will remove all non running containers.\nAre you sure you want to continue? [y/N] "
     );
-    assert_eq!(state(&sandbox, "d"), "created 0");
+    assert_eq!(state(&sandbox, "idle"), "created 0");
     assert_eq!(
         sandbox
             .rless(["container", "prune", "-f", "--filter", "label=k=2"])
@@ -431,8 +431,8 @@ fn removing_live_ones_and_pruning() {
             .count(),
         1
     );
-    sandbox.rless(["container", "exists", "d"]).exits(1);
-    sandbox.rless(["container", "exists", "c"]).exits(0);
+    sandbox.rless(["container", "exists", "idle"]).exits(1);
+    sandbox.rless(["container", "exists", "third"]).exits(0);
     assert_eq!(
         sandbox.rless(["rm", "-af", "-t", "0"]).ok().lines().count(),
         1

@@ -1,6 +1,7 @@
 //! The network as a container's user sees it: pasta, ports, source addresses, names.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::harness::{Sandbox, World, host, skip, wait_for, world};
@@ -9,13 +10,14 @@ use crate::session::Session;
 const SLOW: Duration = Duration::from_secs(420);
 const QUICK: Duration = Duration::from_secs(30);
 
-/// A TCP port that is free at the moment.
+/// A TCP port that is free, and none of those that connections are given.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run side by side begin elsewhere.
+    let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    let ports = || 10_000 + (first - 10_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
+    let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    std::iter::repeat_with(ports).take(1000).find(free).unwrap()
 }
 
 /// A network namespace with 10.99.0.2 behind a veth whose host end is 10.99.0.1.

@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use self::clients::{Connection, Http, Postgres, Redis};
 use self::load::Load;
 use crate::harness::{Sandbox, World, wait_for, world};
+use crate::network::free_port;
 
 /// A start with recovery on a loaded machine, debug build.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,12 +48,6 @@ trait Service: Sync {
     fn check(&self, sandbox: &Sandbox, port: u16) -> Option<BTreeSet<u64>>;
     /// How much it holds that only its own load tool can have left.
     fn loaded(&self, sandbox: &Sandbox, port: u16) -> u64;
-}
-
-/// A TCP port that is free at the moment.
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
 }
 
 /// A service in a container, and the loads on it.
@@ -157,7 +152,8 @@ impl<S: Service> Life<'_, S> {
         self.load.begin();
         let busy = format!("while :; do {}; done >/dev/null 2>&1", S::load(self.port));
         let image = self.sandbox.get("SERVICES_IMAGE");
-        let run = ["run", "-d", "--network", "host", "--name", "load"];
+        let busy_name = format!("{}-load", S::NAME);
+        let run = ["run", "-d", "--network", "host", "--name", &busy_name];
         let cmd = self.sandbox.rless(run).within(SLOW).arg(image);
         cmd.args(["sh", "-c", &busy]).ok();
         for _ in 0..rounds {
@@ -180,7 +176,7 @@ impl<S: Service> Life<'_, S> {
         self.everything_is_there("the end");
         let loaded = self.service.loaded(self.sandbox, self.port);
         assert!(loaded > 0, "{}: no load but ours", S::NAME);
-        self.rless(&["rm", "-f", "-t", "0", "load", S::NAME]);
+        self.rless(&["rm", "-f", "-t", "0", &busy_name, S::NAME]);
         self.rless(&["rmi", &image]);
         if self.volumes {
             let names = S::DATA.iter().map(|(name, _)| *name);

@@ -65,6 +65,8 @@ use crate::runtime::idmap::Mapping;
 use crate::runtime::{self, Init, Plan};
 use crate::store::files::{self, Lock};
 use crate::sys::file::duplicate_from;
+use crate::sys::file::read_proc;
+use crate::sys::process;
 use crate::sys::supervise::{self, pidfd_kill};
 use crate::sys::tty::WindowSize;
 use crate::trace;
@@ -153,6 +155,16 @@ pub fn launch(job: Job) -> Result<(OwnedFd, Pid)> {
     }
 }
 
+/// `-e PASSWORD=…` is nobody else's business for as long as the container lives: what is seen of the supervisor's
+/// command line is the program's name and the container's.
+fn hide_arguments(id: &str) -> Result<()> {
+    let stat = read_proc("/proc/self/stat").context("reading /proc/self/stat")?;
+    let program = std::env::args_os().next().unwrap_or_default();
+    let title = format!("{}\0supervise\0{id}", program.to_string_lossy());
+    process::hide_arguments(&stat, &title, false);
+    Ok(())
+}
+
 /// Nobody supervises it, and its lock is still held.
 fn take_back(job: &Job) {
     let undone = match &job.before {
@@ -170,8 +182,7 @@ fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("supervisor");
     let client = Client::new(client, true);
     let ready = passed(&job).and_then(|passed| {
-        // `-e PASSWORD=…` is nobody else's business for as long as the container lives.
-        supervise::retitle(&["supervise", &job.record.id]).context("hiding the arguments")?;
+        hide_arguments(&job.record.id)?;
         let signals = prepare()?;
         let log = Log::open(&job.place.dir, &job.record)?;
         Ok((passed, signals, log))

@@ -5,7 +5,7 @@ use super::super::journal::Step;
 use super::durability::{ROOT, content, cut, file, make, open, put};
 use nix::errno::Errno;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const STEPS: [Step; 6] = [
     Step::Encoded,
@@ -195,13 +195,15 @@ fn an_unnamed_file_gets_its_name_behind_a_fold() {
 fn folds_under_load_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cow = open(dir.path());
-    let done = AtomicBool::new(false);
+    let (done, folds) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|w| {
-                let cow = &cow;
+                let (cow, folds) = (&cow, &folds);
                 scope.spawn(move || {
-                    for n in 0..30u8 {
+                    // However slow the folder is here, it is to meet with changes twice.
+                    let more = |n: &u8| *n < 30 || folds.load(Ordering::Acquire) < 2;
+                    for n in (0..u8::MAX).take_while(more) {
                         let tmp = format!("tmp-{w}");
                         let ino = make(cow, tmp.as_bytes(), &[n; 6000]);
                         if n % 3 == 0 {
@@ -222,21 +224,20 @@ fn folds_under_load_lose_nothing() {
             })
             .collect();
         let folder = scope.spawn(|| {
-            let mut folds = 0;
             while !done.load(Ordering::Acquire) {
                 cow.tree.fold(&mut |_| Ok(())).unwrap();
-                folds += 1;
+                folds.fetch_add(1, Ordering::Release);
                 // At any moment what is on disk opens.
                 let there = cut(dir.path(), &["journal"]);
                 drop(open(there.path()));
             }
-            folds
         });
         for worker in workers {
             worker.join().unwrap();
         }
         done.store(true, Ordering::Release);
-        assert!(folder.join().unwrap() > 1);
+        folder.join().unwrap();
+        assert!(folds.load(Ordering::Acquire) > 1);
     });
     cow.sync().unwrap();
     let whole = seen(&cow);
