@@ -209,6 +209,8 @@ pub(super) fn listen(dir: &std::path::Path) -> io::Result<OwnedFd> {
     // A socket's name is short (108 bytes): it is bound below the directory's descriptor.
     let held = std::fs::File::open(dir)?;
     let path = format!("/proc/self/fd/{}/attach", held.as_raw_fd());
+    // One that is there is a dead supervisor's: the container's lock is held.
+    let _ = std::fs::remove_file(&path);
     bind(listener.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
     listen(&listener, Pending::new(128)?)?;
     Ok(listener)

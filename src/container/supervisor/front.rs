@@ -38,10 +38,16 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(job: &Job, first: Client, signals: SignalFd, log: Log) -> Front {
+    pub(super) fn new(
+        job: &Job,
+        first: Client,
+        signals: SignalFd,
+        log: Log,
+        listener: OwnedFd,
+    ) -> Front {
         Front {
             signals,
-            listener: clients::listen(&job.place.live).ok(),
+            listener: Some(listener),
             clients: vec![first],
             log,
             backlog: Backlog::default(),

@@ -185,16 +185,18 @@ fn supervise(mut job: Job, client: OwnedFd) {
         hide_arguments(&job.record.id)?;
         let signals = prepare()?;
         let log = Log::open(&job.place.dir, &job.record)?;
-        Ok((passed, signals, log))
+        // Without it nobody could stop the container but by force.
+        let listener = clients::listen(&job.place.live).context("making the attach socket")?;
+        Ok((passed, signals, log, listener))
     });
-    let (signals, log) = match ready {
-        Ok((passed, signals, log)) => {
+    let (signals, log, listener) = match ready {
+        Ok((passed, signals, log, listener)) => {
             job.passed = passed;
-            (signals, log)
+            (signals, log, listener)
         }
         Err(e) => return fail(job, client, &e),
     };
-    let mut front = Front::new(&job, client, signals, log);
+    let mut front = Front::new(&job, client, signals, log, listener);
     let mut scope = None;
     let first = start(&job, &mut scope);
     let ended = first.map(|running| live(&mut job, &mut front, running, scope.as_ref()));
