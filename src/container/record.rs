@@ -329,12 +329,13 @@ impl Place {
     }
 
     /// Keeps room for one more record, for the day on which the disk is full: how a container ended is written then, too.
-    /// As far as there is room now.
+    /// As far as there is room now; what an earlier run kept, or was killed while it kept or used it, is filled up.
     pub fn keep_room(&self) {
         let spare = self.record().with_extension("spare");
         if let Ok(file) = File::options()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(false)
             .mode(0o600)
             .open(spare)
         {
