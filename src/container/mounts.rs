@@ -49,6 +49,22 @@ impl MountRequest {
         self.options.iter().any(|o| o == "ro")
     }
 
+    /// Refuses `dev` after `nodev` and the like, in podman's words.
+    fn check_opposite(&self, option: &str) -> Result<()> {
+        let [one, other] = match OPPOSITES.iter().find(|pair| pair.contains(&option)) {
+            Some(pair) => *pair,
+            None => return Ok(()),
+        };
+        let opposite = if option == one { other } else { one };
+        if !self.options.iter().any(|o| o == opposite) {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "invalid options \"{opposite}, {option}\", can only specify 1 '{one}' or '{other}' option"
+        ))
+        .into())
+    }
+
     fn option(&mut self, option: &str, whole: &str) -> Result<()> {
         match option {
             "" | "z" | "Z" | "consistent" | "cached" | "delegated" | "noidmap" => {}
@@ -64,6 +80,7 @@ impl MountRequest {
             | "rbind" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
             | "unbindable" | "runbindable" | "noatime" | "relatime" | "strictatime"
             | "nodiratime" | "sync" | "rro" => {
+                self.check_opposite(option)?;
                 self.options.push(option.to_owned());
             }
             _ if self.source == Source::Tmpfs && tmpfs_option(option) => {
@@ -76,6 +93,14 @@ impl MountRequest {
         Ok(())
     }
 }
+
+/// Options of which a mount has one.
+const OPPOSITES: [[&str; 2]; 4] = [
+    ["nodev", "dev"],
+    ["nosuid", "suid"],
+    ["noexec", "exec"],
+    ["rw", "ro"],
+];
 
 fn tmpfs_option(option: &str) -> bool {
     let (key, value) = option.split_once('=').unwrap_or((option, ""));
@@ -315,6 +340,9 @@ mod tests {
             "/a:/",
             "/a:/b:bogus",
             "/a:/b:U",
+            "/a:/b:dev,nodev",
+            "/a:/b:nosuid,ro,suid",
+            "/a:/b:rw,ro",
             "v%:/c",
             "/a:/b:O",
         ] {

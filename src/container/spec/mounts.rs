@@ -1,5 +1,12 @@
 //! The container's mounts: the kernel file systems every container has, files made for it, and
 //! what the user asked for, in the order in which they are mounted.
+//!
+//! What the user asked for has the flags of podman's mounts with one exception. `nosuid` and `nodev` are on volumes and
+//! tmpfs unless `suid` and `dev` take them away. A path of the host has the flags that it has there: its devices are the
+//! caller's to open in here as out there, by the same rights, since only the kernel's own ids count. The exception: `nosuid` is on it,
+//! too, so that no setuid file that happens to lie there (the caller's own are container root's) makes a container's user its root;
+//! `suid` takes that away. Neither ever gives more than the caller has on the host: whose id is not mapped
+//! is nobody's setuid, and flags that a path has on the host stay.
 
 use std::path::PathBuf;
 
@@ -110,7 +117,8 @@ fn user_mount(mount: &Resolved) -> Mount {
     if !given(&["suid", "nosuid"]) {
         options.push("nosuid");
     }
-    if !given(&["dev", "nodev"]) {
+    let of_host = mount.source.is_some() && mount.volume.is_none();
+    if !of_host && !given(&["dev", "nodev"]) {
         options.push("nodev");
     }
     if mount.copy_up && (mount.source.is_none() || mount.volume.is_some()) {
@@ -253,7 +261,7 @@ mod tests {
         );
         assert_eq!(
             mounts.last().unwrap().options().as_ref().unwrap(),
-            &["rbind", "rprivate", "nosuid", "nodev", "ro"]
+            &["rbind", "rprivate", "nosuid", "ro"]
         );
     }
 
