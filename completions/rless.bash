@@ -470,7 +470,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -613,6 +613,10 @@ _rless() {
                     return 0
                     ;;
                 --tmpfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1286,7 +1290,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1429,6 +1433,10 @@ _rless() {
                     return 0
                     ;;
                 --tmpfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2018,7 +2026,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2161,6 +2169,10 @@ _rless() {
                     return 0
                     ;;
                 --tmpfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3196,7 +3208,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3339,6 +3351,10 @@ _rless() {
                     return 0
                     ;;
                 --tmpfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

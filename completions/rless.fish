@@ -168,7 +168,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -s e -l env -d 'Set an 
 complete -c rless -n "__fish_rless_using_subcommand run" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand run" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l group-add -d 'More groups of the user; keep-groups alone: the caller\'s, as for devices' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cidfile -d 'Write the container\'s id to a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand run" -s l -l label -d 'Set a label' -r
@@ -195,6 +195,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l creds -d 'Log in wit
 complete -c rless -n "__fish_rless_using_subcommand run" -s v -l volume -d 'Mount a host path or a named volume' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l device -d 'Give a device of the host, or all of a directory: HOST[:CONTAINER][:PERMISSIONS]' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l shm-size -d 'Size of /dev/shm' -r
@@ -331,7 +332,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -s e -l env -d 'Set 
 complete -c rless -n "__fish_rless_using_subcommand create" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand create" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l group-add -d 'More groups of the user; keep-groups alone: the caller\'s, as for devices' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l cidfile -d 'Write the container\'s id to a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand create" -s l -l label -d 'Set a label' -r
@@ -358,6 +359,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l creds -d 'Log in 
 complete -c rless -n "__fish_rless_using_subcommand create" -s v -l volume -d 'Mount a host path or a named volume' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l device -d 'Give a device of the host, or all of a directory: HOST[:CONTAINER][:PERMISSIONS]' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l shm-size -d 'Size of /dev/shm' -r
@@ -545,7 +547,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l group-add -d 'More groups of the user; keep-groups alone: the caller\'s, as for devices' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cidfile -d 'Write the container\'s id to a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
@@ -572,6 +574,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s v -l volume -d 'Mount a host path or a named volume' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device -d 'Give a device of the host, or all of a directory: HOST[:CONTAINER][:PERMISSIONS]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l shm-size -d 'Size of /dev/shm' -r
@@ -776,7 +779,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l group-add -d 'More groups of the user' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l group-add -d 'More groups of the user; keep-groups alone: the caller\'s, as for devices' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l entrypoint -d 'Replace the image\'s entry point: a program, or a JSON list' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cidfile -d 'Write the container\'s id to a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s l -l label -d 'Set a label' -r
@@ -803,6 +806,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s v -l volume -d 'Mount a host path or a named volume' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l mount -d 'Mount a file system: type=bind|volume|tmpfs,source=…,target=…' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tmpfs -d 'Mount a tmpfs' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device -d 'Give a device of the host, or all of a directory: HOST[:CONTAINER][:PERMISSIONS]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only-tmpfs -d 'With --read-only: writable tmpfs on /run, /tmp and /var/tmp' -r -f -a "true\t''
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l shm-size -d 'Size of /dev/shm' -r

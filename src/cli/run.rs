@@ -16,6 +16,7 @@ use clap::ArgAction;
 
 pub(super) use self::bounds::Bounds;
 use super::{complain, format, notice, progress, pull, rmi, warn};
+use crate::container::devices::Device;
 use crate::container::env::{self, Setting};
 use crate::container::linger;
 use crate::container::mounts;
@@ -24,6 +25,7 @@ use crate::container::run::{Outcome, run as run_container};
 use crate::error::{Result, usage};
 use crate::network::files::{AddHost, DnsOptions};
 use crate::network::{self, NetworkMode, PortMapping};
+use crate::runtime;
 use crate::store::Store;
 
 /// Run a command in a new container.
@@ -108,7 +110,7 @@ struct Basics {
     /// User and group inside: NAME|UID[:GROUP|GID]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// More groups of the user
+    /// More groups of the user; keep-groups alone: the caller's, as for devices
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     group_add: Vec<String>,
     /// Replace the image's entry point: a program, or a JSON list
@@ -172,6 +174,9 @@ struct Files {
     /// Mount a tmpfs
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
+    /// Give a device of the host, or all of a directory: HOST[:CONTAINER][:PERMISSIONS]
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -337,7 +342,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         host_env: Vec::new(),
         workdir: basics.workdir,
         user: basics.user,
-        group_add: basics.group_add,
+        group_add: added_groups(&basics.group_add)?,
         hostname: net.hostname.clone(),
         interactive: basics.interactive,
         tty: basics.tty,
@@ -347,6 +352,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         read_only: files.read_only,
         read_only_tmpfs: files.read_only_tmpfs,
         mounts: all_mounts(&files)?,
+        devices: devices(&files.device)?,
         shm_size: files.shm_size.as_deref().map(values::size).transpose()?,
         storage_size: values::storage_opts(&files.storage_opt)?,
         pull: from.options(basics.pull.parse()?),
@@ -390,6 +396,10 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         ..Request::default()
     };
     more.apply(&mut request)?;
+    if basics.group_add.iter().any(|g| g == KEEP_GROUPS) {
+        let kept = (runtime::KEEP_GROUPS.to_owned(), "1".to_owned());
+        request.annotations.extend([kept]);
+    }
     Ok(request)
 }
 
@@ -447,6 +457,33 @@ fn all_mounts(files: &Files) -> Result<Vec<mounts::MountRequest>> {
         all.push(mounts::tmpfs(text)?);
     }
     Ok(all)
+}
+
+fn devices(list: &[String]) -> Result<Vec<Device>> {
+    let all: Result<Vec<_>> = list.iter().map(|text| Device::parse(text)).collect();
+    let all = all?;
+    for device in all.iter().filter(|device| device.more_than_asked()) {
+        notice(&format!(
+            "rless: {0}: without root a device cannot be given in part: the container may write to {0} as you may",
+            device.host.display()
+        ));
+    }
+    Ok(all)
+}
+
+/// The word of --group-add that is no group.
+const KEEP_GROUPS: &str = "keep-groups";
+
+/// The groups by name.
+fn added_groups(list: &[String]) -> Result<Vec<String>> {
+    if !list.iter().any(|g| g == KEEP_GROUPS) {
+        return Ok(list.to_vec());
+    }
+    if list.len() > 1 {
+        let text = "the '--group-add keep-groups' option is not allowed with any other --group-add options";
+        return Err(usage(text).into());
+    }
+    Ok(Vec::new())
 }
 
 fn dns(net: Net) -> Result<DnsOptions> {

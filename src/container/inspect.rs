@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
 use self::mounts::UserMount;
+use super::devices::Device;
 use super::filter;
 use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
@@ -454,8 +455,22 @@ impl Known<'_> {
             "BlkioDeviceWriteIOps": self.disks("write_iops", "Rate"),
             "CgroupConf": at(&resources, "/unified"),
             "CgroupParent": "",
-            "Devices": at(&self.spec, "/linux/devices").as_array().cloned().unwrap_or_default(),
+            "Devices": self.devices(),
         })
+    }
+
+    /// What was asked for, a directory as one; podman's rootless containers show none.
+    fn devices(&self) -> Vec<Json> {
+        let all: Vec<Device> = self.list("/devices");
+        let one = |device: Device| {
+            let host = device.host.to_string_lossy().into_owned();
+            json!({
+                "PathInContainer": device.inside.as_ref().unwrap_or(&host),
+                "PathOnHost": host,
+                "CgroupPermissions": device.permissions,
+            })
+        };
+        all.into_iter().map(one).collect()
     }
 
     /// One kind of bound of block I/O, by the names that were given; null without one.

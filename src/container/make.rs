@@ -240,6 +240,9 @@ fn settled(request: &Request) -> Result<Request> {
         let text = format!("--pidfile {}: there is no such directory", path.display());
         return Err(usage(text).into());
     }
+    for device in &mut request.devices {
+        *device = device.settled()?;
+    }
     request.env = env::settled(&request.env);
     if request.env_host {
         request.host_env = env::settled(&[env::Setting::parse("*")?]);

@@ -349,6 +349,15 @@ fn build_spec(
         .map(|(kind, id)| (kind, PathBuf::from(id)));
     let joined = shared::other(&request.network).is_some();
     let own_network = request.network.is_private() || joined;
+    let mut wanted = mounts.to_vec();
+    for device in &request.devices {
+        for mount in device.mounts()? {
+            // Named twice, or by its directory besides: one node all the same.
+            if !wanted.contains(&mount) {
+                wanted.push(mount);
+            }
+        }
+    }
     let mounts = spec::mounts::all(
         Defaults {
             shm_size: request.shm_size.unwrap_or(SHM_SIZE),
@@ -358,7 +367,7 @@ fn build_spec(
             writable_tmp: request.read_only && request.read_only_tmpfs,
         },
         files,
-        mounts,
+        &wanted,
     )?;
     let bounding = spec::caps::bounding(&request.security)?;
     let filter = match &request.security.seccomp {

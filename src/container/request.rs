@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::devices::Device;
 use super::env::Setting;
 use super::health;
 use super::logs::LogConfig;
@@ -65,6 +66,8 @@ pub struct Request {
     pub read_only_tmpfs: bool,
     /// `-v`, `--mount`, `--tmpfs`, in that order.
     pub mounts: Vec<MountRequest>,
+    /// `--device`.
+    pub devices: Vec<Device>,
     /// `--shm-size`, bytes.
     pub shm_size: Option<u64>,
     /// `--storage-opt size=`, bytes that the container's changes may take.

@@ -156,11 +156,14 @@ pub fn spawn(plan: &Plan) -> Result<Init> {
     Ok(init)
 }
 
-/// `--group-add keep-groups`: the annotation by which podman tells crun.
+/// `--group-add keep-groups`: the annotation by which podman tells crun, `1` then.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// The caller's groups are kept.
 fn keeps_groups(spec: &Spec) -> bool {
     let annotations = spec.annotations().as_ref();
     annotations
-        .and_then(|all| all.get("run.oci.keep_original_groups"))
+        .and_then(|all| all.get(KEEP_GROUPS))
         .is_some_and(|value| value == "1")
 }
 

@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 12] = [
     "run",
     "lifecycle",
     "ps",
@@ -44,6 +44,7 @@ const GROUPS: [&str; 11] = [
     "health",
     "shared",
     "words",
+    "devices",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;

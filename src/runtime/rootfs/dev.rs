@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev};
 use nix::unistd::{Gid, Uid, fchown, symlinkat};
 use oci_spec::runtime::LinuxDeviceType;
 
@@ -46,6 +46,9 @@ pub(super) fn populate(
     if done.dev {
         let dev = tree.open_plain(Path::new("/dev")).context("opening /dev")?;
         for (name, major, minor) in DEVICES {
+            if has_device(&dev, name)? {
+                continue; // one that was asked for
+            }
             let host = PathBuf::from(format!("/dev/{name}"));
             let source = host_device(&host, SFlag::S_IFCHR, makedev(major, minor))?;
             device(&dev, name, &source)?;
@@ -108,6 +111,16 @@ fn device(dev: &OwnedFd, name: &str, source: &OwnedFd) -> Result<()> {
         .map_err(anyhow::Error::new)
         .and_then(|target| Ok(api::attach(source, target)?))
         .with_context(|| format!("adding the device /dev/{name}"))
+}
+
+/// A mount of the spec has put a device there: not looked at by opening it, which may do things.
+fn has_device(dev: &OwnedFd, name: &str) -> Result<bool> {
+    let kind = match fstatat(dev, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(about) => SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT,
+        Err(Errno::ENOENT) => return Ok(false),
+        Err(e) => return Err(e).with_context(|| format!("looking at /dev/{name}")),
+    };
+    Ok(kind == SFlag::S_IFCHR || kind == SFlag::S_IFBLK)
 }
 
 /// A new empty file in our own tmpfs.
