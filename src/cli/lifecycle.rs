@@ -9,7 +9,7 @@ use super::stop::seconds;
 use crate::container::control::{self, Condition};
 use crate::container::record::{Containers, Record, State};
 use crate::container::run::Outcome;
-use crate::container::{signal, start, stop};
+use crate::container::{signal, start};
 use crate::error::{self, Kind, Result, failed, usage};
 use crate::store::Store;
 
@@ -168,7 +168,6 @@ pub(crate) struct Restart {
 
 pub(crate) fn restart(args: &Restart) -> Result<u8> {
     let store = Store::open()?;
-    let containers = Containers::of(&store);
     let wanted = Wanted {
         names: &args.names,
         all: args.all || args.running,
@@ -181,11 +180,7 @@ pub(crate) fn restart(args: &Restart) -> Result<u8> {
         if args.running && record.state != State::Running {
             return Ok(());
         }
-        let Some(record) = stop::stop(&containers, record, seconds(args.time))? else {
-            let text = format!("restarting {typed}: it was removed when it ended (--rm)");
-            return Err(failed(text).into());
-        };
-        match start::start(&store, &record, &start::How::default())? {
+        match start::restart(&store, record, seconds(args.time))? {
             Outcome::NotStarted(_, text) => Err(told(&text)),
             _ => said(typed),
         }

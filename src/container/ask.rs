@@ -37,6 +37,11 @@ pub enum Question {
         /// Seconds until it is killed; `None`: as it was made.
         timeout: Option<u64>,
     },
+    /// End it and start it again. Answered when it runs again.
+    Restart {
+        /// Seconds until it is killed; `None`: as it was made.
+        timeout: Option<u64>,
+    },
     /// Tell the exit code when the container has ended for good.
     Wait,
     /// Send a signal to its first process.

@@ -1,4 +1,4 @@
-//! `start`: a container on disk, from its stored request to a supervisor again.
+//! `start`: a container on disk, from its stored request to a supervisor again; and `restart`.
 //!
 //! Done under the container's lock, which the supervisor then keeps. Until the supervisor is there the record is as it was: whoever is
 //! killed here leaves a container that has not been started.
@@ -6,7 +6,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use super::ask::{Heard, Question, ask};
 use super::attach::{self, Attach, Ended, Join};
+use super::control::silent;
 use super::events::Action;
 use super::host;
 use super::image;
@@ -17,7 +19,7 @@ use super::request::Streams;
 use super::restart::Restart;
 use super::run::{Outcome, stay};
 use super::shared;
-use super::stop::{elsewhere, improper};
+use super::stop::{self, elsewhere, improper, unrestartable};
 use super::supervisor::{self, Job};
 use super::terminal::DetachKeys;
 use crate::error::{Result, ResultExt, failed};
@@ -90,6 +92,43 @@ fn before_it(store: &Store, containers: &Containers, record: &Record) -> Result<
             _ => Ok(()),
         },
         _ => Ok(()),
+    }
+}
+
+/// Ends the container of `record`, if it runs, and starts it.
+///
+/// One that goes when it has ended (`--rm`) must not end: its supervisor is asked to start it again.
+///
+/// `timeout`: as for [`stop`].
+///
+/// # Errors
+/// It is paused, or as [`stop`] and [`start`].
+pub fn restart(store: &Store, record: &Record, timeout: Option<u64>) -> Result<Outcome> {
+    let containers = Containers::of(store);
+    elsewhere(record)?;
+    if record.state == State::Paused {
+        return Err(unrestartable(record).into());
+    }
+    if record.auto_remove && record.state.live() {
+        let patience = stop::patience(record, timeout).saturating_add(PATIENCE);
+        let question = Question::Restart { timeout };
+        return match ask(&containers, &record.id, &question, Some(patience))? {
+            Heard::Done(_) => Ok(Outcome::Running(record.id.clone())),
+            Heard::Silence => Err(silent(&record.id).into()),
+            Heard::Nobody => {
+                let text = format!("container {} has ended, and goes then (--rm)", record.id);
+                Err(failed(text).into())
+            }
+        };
+    }
+    containers.emit(record, Action::Restart);
+    match stop::stop(&containers, record, timeout)? {
+        Some(now) if record.state.live() => {
+            containers.emit(&now, Action::Stop);
+            start(store, &now, &How::default())
+        }
+        Some(record) => start(store, &record, &How::default()),
+        None => Err(no_such(&record.id).into()),
     }
 }
 

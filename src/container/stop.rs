@@ -1,4 +1,4 @@
-//! Ending containers: `stop`, and what `rm -f`, `restart` and `--replace` do first.
+//! Ending containers: `stop`, and what `rm -f`, `--replace` and most often `restart` do first.
 //!
 //! The supervisor is asked ([`super::ask`]); it sends the stop signal, kills when the time is over, and answers when
 //! the exit record is written. One that does not answer in time after that is killed: the container
@@ -34,10 +34,9 @@ pub fn stop(
             return Ok(Some(record));
         }
         elsewhere(&record)?;
-        let seconds = timeout.or(record.stop_timeout).unwrap_or(STOP_TIMEOUT);
-        let patience = CLEANING.saturating_add(Duration::from_secs(seconds));
         let question = Question::Stop { timeout };
-        if ask(containers, &record.id, &question, Some(patience))? == Heard::Silence {
+        let patience = Some(patience(&record, timeout));
+        if ask(containers, &record.id, &question, patience)? == Heard::Silence {
             kill_supervisor(containers, &record);
         }
         match containers.load(&record.id)? {
@@ -50,6 +49,12 @@ pub fn stop(
         return Err(failed(format!("stopping container {}: it does not end", record.id)).into());
     }
     Ok(Some(record))
+}
+
+/// How long a supervisor may take to end the container of `record`.
+pub(super) fn patience(record: &Record, timeout: Option<u64>) -> Duration {
+    let seconds = timeout.or(record.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    CLEANING.saturating_add(Duration::from_secs(seconds))
 }
 
 /// Kills the supervisor of `record` if it is still there, and the container with it.
@@ -84,6 +89,13 @@ pub fn improper(record: &Record, can_only: &str) -> Fault {
         record.state.word()
     );
     Fault::new(Kind::Failed, text)
+}
+
+/// Refuses `restart` of one that is paused: nobody in there could heed a signal, it would have to be killed.
+pub(super) fn unrestartable(record: &Record) -> Fault {
+    let text =
+        "unable to restart a container in a paused or unknown state: container state improper";
+    failed(text).hint(format!("`rless unpause {}` lets it go on", record.name))
 }
 
 /// `stop` for the command line. One that has ended is no error, but is not started again by its policy either.

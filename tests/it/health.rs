@@ -216,6 +216,43 @@ fn an_unhealthy_one_is_started_again_until_it_is_well() {
 }
 
 #[test]
+fn a_restart_by_its_check_loses_nothing_of_one_that_goes() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let dir = sandbox.dir.join("w");
+    sandbox.make_dir(&dir);
+    let mount = format!("{}:/w", dir.display());
+    let run = [
+        "run",
+        "-d",
+        "--rm",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        "-v",
+    ];
+    let flags = [
+        "--stop-timeout=0",
+        "--health-cmd=false",
+        "--health-interval=disable",
+        "--health-retries=1",
+        "--health-on-failure=restart",
+    ];
+    let script = "ls /mark; echo >/mark; touch /w/ready; sleep 100";
+    let cmd = sandbox.rless(run).args([&mount]).args(flags);
+    cmd.args(["rootfs:/", "sh", "-c", script]).ok();
+    let ready = dir.join("ready");
+    wait_for("the mark", SOON, || ready.exists());
+    std::fs::remove_file(&ready).unwrap();
+    sandbox.rless(["healthcheck", "run", "c"]).exits(1);
+    wait_for("the second run", SOON, || ready.exists());
+    let logs = sandbox.rless(["logs", "c"]).run();
+    assert_eq!(logs.out, "/mark\n");
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
 fn results_that_cannot_be_read_are_none_and_the_dead_are_not_checked() {
     let world = world!();
     let sandbox = Sandbox::new(world);

@@ -331,6 +331,121 @@ fn a_failing_container_is_started_again_so_often() {
         .exits(125);
 }
 
+/// The container's id, and its runs and restarts as events.
+fn told(sandbox: &Sandbox, name: &str) -> (String, Vec<String>) {
+    let id = sandbox.rless(["inspect", "-f", "{{.Id}}", name]).ok();
+    let words = ["restart", "start", "died", "remove"].map(|w| format!("--filter=event={w}"));
+    let events = ["events", "--stream=false", "--format", "{{.Status}}"];
+    let filter = format!("--filter=container={}", id.trim_end());
+    let told = sandbox.rless(events).args(words).args([filter]).ok();
+    (id, told.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_restart_keeps_what_goes_when_it_ends() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let script = format!("ls /mark; echo >/mark; {KIND}");
+    detached(&sandbox, "c", &["--rm"], &script);
+    let (id, _) = told(&sandbox, "c");
+    assert_eq!(sandbox.rless(["restart", "c"]).ok(), "c\n");
+    assert_eq!(runs(&sandbox, "c"), "running 0");
+    wait_for("its second run", Duration::from_secs(20), || {
+        sandbox.rless(["logs", "c"]).run().out == "up\n/mark\nup\n"
+    });
+    let (again, events) = told(&sandbox, "c");
+    assert_eq!(again, id);
+    assert_eq!(events, ["start", "restart", "died", "start"]);
+    assert_eq!(sandbox.rless(["restart", "-t", "0", "c"]).ok(), "c\n");
+    assert_eq!(told(&sandbox, "c").1.len(), 7);
+    sandbox.rless(["stop", "-t", "0", "c"]).ok();
+    assert_eq!(state(&sandbox, "c"), "none");
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn who_is_with_one_that_goes_stays_over_a_restart() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let run = ["run", "--rm", "--network", "none", "--name", "c"];
+    let script = ["rootfs:/", "sh", "-c", KIND];
+    let with_it = sandbox.rless(run).args(script).spawn();
+    wait_for("it", Duration::from_secs(20), || {
+        sandbox.rless(["logs", "c"]).run().out == "up\n"
+    });
+    sandbox.rless(["restart", "c"]).ok();
+    wait_for("its second run", Duration::from_secs(20), || {
+        sandbox.rless(["logs", "c"]).run().out == "up\nup\n"
+    });
+    sandbox.rless(["stop", "c"]).ok();
+    let ended = with_it.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(3));
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "up\nup\n");
+    // What is being stopped goes then: nobody has it back.
+    detached(&sandbox, "d", &["--rm"], DEAF);
+    let stop = sandbox.rless(["stop", "-t", "60", "d"]).spawn();
+    wait_for("stopping", Duration::from_secs(20), || {
+        state(&sandbox, "d").starts_with("stopping")
+    });
+    let refused = sandbox.rless(["restart", "-t", "0", "d"]).exits(125);
+    assert!(refused.err.contains("stopping"), "{}", refused.err);
+    sandbox.rless(["rm", "-f", "-t", "0", "d"]).ok();
+    assert!(stop.wait_with_output().unwrap().status.success());
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn a_restart_that_cannot_begin_says_so_and_it_goes() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let dir = sandbox.dir.join("gone");
+    sandbox.make_dir(&dir);
+    let mount = format!("{}:/w", dir.display());
+    detached(&sandbox, "c", &["--rm", "-v", &mount], KIND);
+    std::fs::remove_dir(&dir).unwrap();
+    let failed = sandbox.rless(["restart", "c"]).exits(125);
+    assert!(failed.err.contains("gone"), "{}", failed.err);
+    wait_for("its end", Duration::from_secs(20), || {
+        state(&sandbox, "c") == "none"
+    });
+    sandbox.assert_quiet();
+}
+
+#[test]
+fn a_restart_is_told_of_and_a_paused_one_is_refused() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "c", &[], KIND);
+    sandbox.rless(["restart", "c"]).ok();
+    sandbox.rless(["stop", "-t", "0", "c"]).ok();
+    sandbox.rless(["restart", "c"]).ok();
+    let (id, events) = told(&sandbox, "c");
+    let wanted = [
+        "start", "restart", "died", "start", "died", "restart", "start",
+    ];
+    assert_eq!(events, wanted);
+    // As a paused one's record says; nothing can be paused without a control group.
+    let containers = sandbox.store().join("containers");
+    let record = containers.join(id.trim_end()).join("record.json");
+    let running = std::fs::read_to_string(&record).unwrap();
+    let paused = running.replace("\"state\":\"running\"", "\"state\":\"paused\"");
+    assert_ne!(paused, running);
+    std::fs::write(&record, paused).unwrap();
+    detached(&sandbox, "d", &[], KIND);
+    let refused = sandbox.rless(["restart", "-t", "0", "c"]).exits(125);
+    assert!(
+        refused.err.contains("paused or unknown state"),
+        "{}",
+        refused.err
+    );
+    assert!(refused.err.contains("rless unpause c"), "{}", refused.err);
+    let all = sandbox.rless(["restart", "-t", "0", "-a"]).exits(125);
+    assert_eq!(all.out.lines().count(), 1, "{}", all.out);
+    assert_eq!(told(&sandbox, "c").1, wanted);
+    assert_eq!(told(&sandbox, "d").1, ["start", "restart", "died", "start"]);
+    sandbox.rless(["rm", "-f", "-a", "-t", "0"]).ok();
+}
+
 #[test]
 fn what_a_user_stops_stays_stopped() {
     let world = world!();

@@ -1,10 +1,11 @@
-//! Restart policies in the supervisor: after a run is taken down, a pause in which it listens, and the next run.
+//! The next run in the same supervisor: after one is taken down, a pause in which it listens, and the next. Restart policies,
+//! health checks and `restart` of a container that goes when it ends (`--rm`) do so.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::front::Front;
+use super::front::{Again, Front};
 use super::health::Checks;
 use super::relay::Relay;
 use super::sessions::Sessions;
@@ -15,7 +16,7 @@ use crate::container::events::Action;
 use crate::container::record::State;
 use crate::container::restart::Pace;
 use crate::cow::Cow;
-use crate::error::{Result, failed, report};
+use crate::error::{Result, failed, message, report};
 use crate::sys::supervise;
 
 /// How long threads of the last run may take to end.
@@ -35,16 +36,27 @@ pub(super) fn repeat(
             scope.clear();
         }
         let again = job.record.restart.again(end.code, job.record.restarts);
-        let again = std::mem::take(&mut front.again) || again;
-        if front.ending || !again {
+        if front.ending || !(again || front.again.is_some()) {
             return end;
         }
-        rest(job, front, pace.pause(began(job)));
+        // One that was asked for may come, and end it, while it waits.
+        let pause = match front.again {
+            Some(Again::Asked) => Duration::ZERO,
+            _ => pace.pause(began(job)),
+        };
+        rest(job, front, pause);
         if front.ending {
             return end;
         }
-        job.record.restarts += 1;
-        job.containers.emit(&job.record, Action::Restart);
+        if front.again.take() == Some(Again::Asked) {
+            // Told of already; it counts from here.
+            job.containers.emit(&job.record, Action::Stop);
+            (job.record.restarts, job.record.stopped_by_user) = (0, false);
+            pace = Pace::new();
+        } else {
+            job.record.restarts += 1;
+            job.containers.emit(&job.record, Action::Restart);
+        }
         end = match renew(job).and_then(|()| start(job, scope)) {
             Ok(running) => live(job, front, running, scope.as_ref()),
             Err(e) => not_started(job, front, &e),
@@ -104,6 +116,7 @@ fn not_started(job: &mut Job, front: &mut Front, e: &anyhow::Error) -> End {
     let code = i32::from(crate::error::kind(e).exit_code());
     let text = report(e);
     front.notice(&format!("{text}\n"));
+    front.tell_restarted(|| Err(failed(message(e)).into()));
     job.record.started = Some(jiff::Timestamp::now());
     note_end(job, code, false);
     job.record.error = Some(text);

@@ -8,13 +8,14 @@ use anyhow::Context;
 use nix::sys::socket::{MsgFlags, send};
 use serde_json::Value as Json;
 
+use super::front::Again;
 use super::relay::Relay;
 use super::sessions::Around;
 use crate::container::ask::{Question, answer};
 use crate::container::events::Action;
 use crate::container::protocol::Frame;
 use crate::container::record::{STOP_TIMEOUT, State};
-use crate::container::stop::improper;
+use crate::container::stop::{improper, unrestartable};
 use crate::container::update;
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::sys::supervise::pidfd_kill;
@@ -25,6 +26,8 @@ enum Answered {
     Now,
     /// When the container has ended.
     AtTheEnd,
+    /// When the container has been started again.
+    WhenBegunAgain,
     /// When it is done, by who does it.
     ByAnother,
 }
@@ -40,6 +43,7 @@ impl Relay<'_> {
         match answer {
             Ok(Answered::Now) => self.front.clients[i].answer(Ok(Json::Null)),
             Ok(Answered::AtTheEnd) => self.front.clients[i].awaits_end = true,
+            Ok(Answered::WhenBegunAgain) => self.front.clients[i].awaits_restart = true,
             Ok(Answered::ByAnother) => {}
             Err(e) => self.front.clients[i].answer(Err(e)),
         }
@@ -52,6 +56,10 @@ impl Relay<'_> {
             Question::Stop { timeout } => {
                 self.stop(timeout);
                 return Ok(Answered::AtTheEnd);
+            }
+            Question::Restart { timeout } => {
+                self.restart(timeout)?;
+                return Ok(Answered::WhenBegunAgain);
             }
             Question::Kill { signal } => {
                 self.kill(signal)?;
@@ -106,6 +114,26 @@ impl Relay<'_> {
         self.job.record.stopped_by_user = true;
         self.front.ending = true;
         self.end_kindly(timeout);
+    }
+
+    /// Ends this run of the container, first kindly, for the next one.
+    fn restart(&mut self, timeout: Option<u64>) -> Result<()> {
+        let record = &self.job.record;
+        if record.state == State::Paused {
+            return Err(unrestartable(record).into());
+        }
+        if record.state == State::Stopping && self.front.ending {
+            return Err(improper(record, "can only restart what is not being stopped").into());
+        }
+        self.job.containers.emit(record, Action::Restart);
+        // A signal that somebody sent before is no reason any more to stay away.
+        self.front.ending = false;
+        self.front.again = Some(Again::Asked);
+        if self.init.is_none() {
+            self.until = Some(Instant::now());
+        }
+        self.end_kindly(timeout);
+        Ok(())
     }
 
     /// Ends this run of the container, first kindly.

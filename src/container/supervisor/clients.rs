@@ -39,6 +39,8 @@ pub(super) struct Client {
     gone: bool,
     /// It gets its answer when the container has ended.
     pub(super) awaits_end: bool,
+    /// It gets its answer when the container has been started again.
+    pub(super) awaits_restart: bool,
     /// It gets its answer when the health check of this number has ended.
     pub(super) awaits_check: Option<u64>,
     /// Pieces of what it will ask for.
@@ -57,6 +59,7 @@ impl Client {
             welcome: first,
             gone: false,
             awaits_end: false,
+            awaits_restart: false,
             awaits_check: None,
             partial: Vec::new(),
             owed: 0,

@@ -5,12 +5,22 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::clients::{self, Backlog, Client};
 use super::log::Log;
 use super::{Job, Stream};
 use crate::container::protocol::{FRAME, Frame};
+use crate::error::{Result, failed};
+
+/// Why a container is started again that no policy would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Its health checks failed.
+    Unhealthy,
+    /// `restart`: at once, and counted from zero as after any start by its user.
+    Asked,
+}
 
 /// The supervisor's side towards everyone outside the container.
 #[derive(Debug)]
@@ -31,8 +41,8 @@ pub(super) struct Front {
     pub(super) input_ended: bool,
     /// The container is to end and not to be started again.
     pub(super) ending: bool,
-    /// It is to be started again when it has ended, whatever its policy says.
-    pub(super) again: bool,
+    /// It is to be started again when it has ended, whatever its policy says, and why.
+    pub(super) again: Option<Again>,
     /// When it is killed because it was asked to end and did not.
     pub(super) kill_at: Option<Instant>,
 }
@@ -54,7 +64,7 @@ impl Front {
             input_once: job.input_once,
             input_ended: false,
             ending: false,
-            again: false,
+            again: None,
             kill_at: None,
         }
     }
@@ -64,6 +74,19 @@ impl Front {
         self.log.add(Stream::Err, text.as_bytes());
         for client in &mut self.clients {
             client.push(&Frame::Notice(text));
+        }
+    }
+
+    /// It will be started again when what runs has ended.
+    pub(super) fn will_begin_again(&self) -> bool {
+        self.again.is_some() && !self.ending
+    }
+
+    /// Tells those who asked for a restart how that went.
+    pub(super) fn tell_restarted(&mut self, how: impl Fn() -> Result<Json>) {
+        for client in self.clients.iter_mut().filter(|c| c.awaits_restart) {
+            client.awaits_restart = false;
+            client.answer(how());
         }
     }
 
@@ -77,6 +100,7 @@ impl Front {
         {
             self.clients.push(Client::new(socket, false));
         }
+        self.tell_restarted(|| Err(failed("it was stopped before it was started again").into()));
         for client in &mut self.clients {
             if client.awaits_end {
                 client.answer(Ok(json!({ "exit_code": code })));

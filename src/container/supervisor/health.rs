@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
+use super::front::Again;
 use super::relay::Relay;
 use super::sessions::Around;
 use crate::container::events::{self, Action, Event};
@@ -253,7 +254,7 @@ impl Relay<'_> {
             OnFailure::Kill => drop(self.kill(libc::SIGKILL)),
             OnFailure::Stop => self.stop(None),
             OnFailure::Restart => {
-                self.front.again = true;
+                self.front.again.get_or_insert(Again::Unhealthy);
                 self.end_kindly(None);
             }
         }

@@ -41,6 +41,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use serde_json::Value as Json;
 
 use self::clients::Client;
 use self::front::Front;
@@ -467,6 +468,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     for client in &mut front.clients {
         client.push(&Frame::Started);
     }
+    front.tell_restarted(|| Ok(Json::Null));
     if !job.record.auto_remove {
         job.place.keep_room();
     }
@@ -499,7 +501,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     sessions.end(job);
     let oom = code == 137 && scope.is_some_and(|s| s.oom_kills() > 0);
     running.pasta = pasta;
-    running.take_down(!job.record.auto_remove);
+    // What will be started again must find what it wrote, even if it goes at its end.
+    running.take_down(!job.record.auto_remove || front.will_begin_again());
     note_end(job, code, oom);
     End { code, oom }
 }
