@@ -9,7 +9,7 @@ use super::stop::seconds;
 use crate::container::control::{self, Condition};
 use crate::container::record::{Containers, Record, State};
 use crate::container::run::Outcome;
-use crate::container::{signal, start};
+use crate::container::{signal, start, when};
 use crate::error::{self, Kind, Result, failed, usage};
 use crate::store::Store;
 
@@ -159,7 +159,13 @@ pub(crate) struct Restart {
     #[arg(long)]
     running: bool,
     /// Seconds to wait before a container is killed; -1: for ever
-    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        alias = "timeout",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
     time: Option<i64>,
     /// Names, ids, or beginnings of ids
     #[arg(value_name = "CONTAINER")]
@@ -233,19 +239,29 @@ pub(crate) fn wait(args: &Wait) -> Result<u8> {
     }
     let mut code = 0;
     let chosen = match (args.latest, wanted.named()?) {
-        (true, _) => wanted.find(&store)?,
+        (true, _) => wanted
+            .find(&store)?
+            .into_iter()
+            .map(|c| Some(c.1))
+            .collect(),
         (false, names) => {
             let mut chosen = Vec::new();
             for name in names {
                 match containers.find(&name) {
-                    Err(e) if args.ignore && error::kind(&e) == Kind::NoSuchObject => said("-1")?,
-                    record => chosen.push((name, record?)),
+                    Err(e) if args.ignore && error::kind(&e) == Kind::NoSuchObject => {
+                        chosen.push(None);
+                    }
+                    record => chosen.push(Some(record?)),
                 }
             }
             chosen
         }
     };
-    for (_, record) in chosen {
+    for record in chosen {
+        let Some(record) = record else {
+            said("-1")?;
+            continue;
+        };
         match control::wait(&containers, &record.id, &conditions, interval) {
             Ok(code) => said(&code.to_string())?,
             Err(e) => {
@@ -259,18 +275,14 @@ pub(crate) fn wait(args: &Wait) -> Result<u8> {
 
 /// A number of milliseconds, or one with its unit.
 fn interval(text: &str) -> Result<Duration> {
-    let bad = || usage(format!("invalid interval {text:?}: as in 250ms, 2s or 1m"));
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().map_err(|_| bad())?;
-    let unit = match &text[digits..] {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return Err(bad().into()),
+    let found = when::duration(text).or_else(|| when::duration(&format!("{text}ms")));
+    let found = found.and_then(|length| Duration::try_from(length).ok());
+    let bad = || {
+        usage(format!(
+            "invalid interval {text:?}: as in 250ms, 2s or 1m30s"
+        ))
     };
-    Ok(Duration::from_millis(number.saturating_mul(unit).max(1)))
+    Ok(found.ok_or_else(bad)?.max(Duration::from_millis(1)))
 }
 
 fn said(typed: &str) -> Result<()> {
@@ -285,9 +297,9 @@ mod tests {
     fn intervals_have_a_unit_or_are_milliseconds() {
         let ms = |text| interval(text).map(|d| d.as_millis()).ok();
         assert_eq!(
-            ["250ms", "7", "2s", "1m", "0"].map(ms),
-            [250, 7, 2000, 60_000, 1].map(Some)
+            ["250ms", "7", "2s", "1m", "0", "1h", "1m30s", "0.5s", "1.5"].map(ms),
+            [250, 7, 2000, 60_000, 1, 3_600_000, 90_000, 500, 1].map(Some)
         );
-        assert_eq!(["", "s", "1h", "-1"].map(ms), [None; 4]);
+        assert_eq!(["", "s", "1d", "-1", "-1s"].map(ms), [None; 5]);
     }
 }

@@ -29,7 +29,13 @@ pub(crate) struct Args {
     #[arg(short, long)]
     volumes: bool,
     /// Seconds to wait for a container to stop before it is killed
-    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        alias = "timeout",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
     time: Option<i64>,
     /// Remove those that pass: name=, id=, status=, label=, ancestor=, …
     #[arg(long, value_name = "FILTER")]

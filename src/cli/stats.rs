@@ -24,8 +24,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Seconds between two looks
-    #[arg(short, long, value_name = "SECONDS", default_value = "5")]
-    interval: u64,
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value = "5",
+        allow_hyphen_values = true
+    )]
+    interval: i64,
     /// Show the last container that was made
     #[arg(short, long)]
     latest: bool,
@@ -91,6 +97,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     if ways.iter().filter(|w| **w).count() > 1 {
         return Err(usage("--all, --latest and containers cannot be used together").into());
     }
+    let interval = u64::try_from(args.interval).ok().filter(|n| *n > 0);
+    let Some(interval) = interval else {
+        return Err(usage("invalid interval, must be a positive number greater zero").into());
+    };
     let store = Store::open()?;
     let containers = Containers::of(&store);
     containers.heal_live();
@@ -111,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             return Ok(0);
         }
         before = now;
-        std::thread::sleep(Duration::from_secs(args.interval.max(1)));
+        std::thread::sleep(Duration::from_secs(interval));
     }
 }
 

@@ -27,7 +27,13 @@ pub(crate) struct Args {
     #[arg(short, long)]
     latest: bool,
     /// Seconds to wait before a container is killed; -1: for ever
-    #[arg(short, long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        alias = "timeout",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
     time: Option<i64>,
     /// Names, ids, or beginnings of ids
     #[arg(value_name = "CONTAINER")]
