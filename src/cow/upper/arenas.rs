@@ -600,3 +600,31 @@ fn random_changes_agree_with_plain_bytes() {
         }
     }
 }
+
+#[test]
+fn a_file_that_has_a_place_and_nothing_in_it_keeps_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"");
+    let behind = make(&cow, b"behind", b"behind");
+    put(&cow, ino, 2 * BLOCK, b"content");
+    cow.sync().unwrap();
+    size(&cow, ino, 5000);
+    cow.sync().unwrap();
+    assert!(is_region(region(&cow, ino).id));
+    drop(cow);
+    let cow = open(dir.path());
+    let place = region(&cow, ino);
+    // The arena is not the current one any more, and all else in it goes.
+    let store = cow.tree.store().unwrap();
+    assert!(store.data.next().1 > place.id & !TAG);
+    store.data.reserve(0, 1 << super::arena::BITS);
+    cow.tree.unlink(1, b"behind").unwrap();
+    cow.tree.forget(behind, 1);
+    cow.sync().unwrap();
+    put(&cow, ino, 4000, b"new");
+    cow.tree.fsync(ino, false).unwrap();
+    let mut expect = vec![0; 5000];
+    expect[4000..4003].copy_from_slice(b"new");
+    assert_eq!(content(&cow, "/f"), expect);
+}

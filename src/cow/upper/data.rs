@@ -328,7 +328,11 @@ impl DataDir {
         let end = extents.blocks.last().map_or(0, |(_, e)| *e);
         match extents.data_id {
             0 => {}
-            id if is_region(id) => self.arenas.reserve((id & !arena::TAG).saturating_add(end)),
+            id if is_region(id) => {
+                // It has one block at least, whether there is content or not.
+                let end = (id & !arena::TAG).saturating_add(end.max(1));
+                self.arenas.reserve(end);
+            }
             id => self.reserve(id.saturating_add(1), 0),
         }
     }

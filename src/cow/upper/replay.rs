@@ -5,7 +5,7 @@ use super::super::journal::record::Extents;
 use super::super::meta::{BLOCK, Meta, Res, S_IFDIR, S_IFMT, S_IFREG, wr};
 use super::super::ranges::Ranges;
 use super::Tree;
-use super::arena::fits;
+use super::arena::{fits, is_region};
 use super::node::{Body, FileBody, Node, State, Xattrs};
 use super::redo::Collected;
 use super::rename::{EXCHANGE, Names, Pair, lock_children};
@@ -331,7 +331,9 @@ fn restore(f: &mut FileBody, x: &Extents, size: u64) -> Res<()> {
     for (s, e) in &x.blocks {
         f.valid.insert(*s, *e);
     }
-    f.blocks = f.blocks.max(f.valid.end());
+    // A region has one at least: without content its arena is in use all the same.
+    let least = u64::from(is_region(f.data_id));
+    f.blocks = f.blocks.max(f.valid.end()).max(least);
     if !fits(f.data_id, f.blocks) {
         return Err(Errno::EINVAL);
     }
