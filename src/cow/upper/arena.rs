@@ -4,6 +4,9 @@
 //! it. The next address only grows, also over restarts, for as long as a record of the journal may speak of
 //! one: no two files ever have the same address, whatever has been freed, and what lies behind the next
 //! address is zeros. One lock, held for a few instructions, never over I/O.
+//!
+//! An upper that is changed for months has thousands of arenas. Only the files of those that were asked for last stay open: a node
+//! has a weak reference to its arena's file ([`super::data::Held`]), and asks again where that is closed.
 
 use super::super::meta::{BLOCK, Res, errno, lk};
 use super::data::{Kept, Place};
@@ -12,6 +15,7 @@ use crate::error::Result;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate, openat};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, Whence, lseek, unlinkat};
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +31,8 @@ const BLOCKS: u64 = 1 << BITS;
 /// No address is this high.
 const END: u64 = TAG >> 13;
 const PREFIX: &str = "arena-";
+/// So many of them may be open, whatever the limit of descriptors.
+const OPEN: u64 = 128;
 
 /// A data file's place among the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +47,8 @@ pub(crate) struct Region {
 #[derive(Default)]
 struct Arena {
     file: Option<Arc<File>>,
+    /// When it was asked for the last time.
+    asked: u64,
     /// Blocks of regions in use, or waiting to be freed.
     used: u64,
     /// Its name is durable.
@@ -55,6 +63,10 @@ struct State {
     /// The next address.
     next: u64,
     all: HashMap<u64, Arena>,
+    /// Counts what is asked for.
+    clock: u64,
+    /// How many may be open.
+    most: usize,
 }
 
 /// All arenas of an upper.
@@ -95,6 +107,8 @@ impl Arenas {
         Arenas(Mutex::new(State {
             next: 0,
             all: HashMap::new(),
+            clock: 0,
+            most: (descriptors() / 8).clamp(16, OPEN) as usize,
         }))
     }
 
@@ -157,11 +171,13 @@ impl Arenas {
     pub(super) fn place(&self, dir: &OwnedFd, id: u64, create: bool) -> Res<Place> {
         let number = number(id);
         {
-            let state = lk(&self.0);
-            match state.all.get(&number) {
-                Some(Arena { lost: true, .. }) => return Err(Errno::ENOENT),
-                Some(Arena { file: Some(f), .. }) => return Ok(Place::new(f, base(id))),
-                _ => {}
+            let mut state = lk(&self.0);
+            if let Some(arena) = state.ask(number) {
+                match arena {
+                    Arena { lost: true, .. } => return Err(Errno::ENOENT),
+                    Arena { file: Some(f), .. } => return Ok(Place::new(f, base(id))),
+                    _ => {}
+                }
             }
         }
         let mut flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -174,13 +190,29 @@ impl Arenas {
             flags,
             Mode::S_IRUSR | Mode::S_IWUSR,
         )?;
-        let mut state = lk(&self.0);
-        let file = Arc::new(File::from(file));
-        // Two may have opened it at once: either will do. One that was freed since is not kept.
-        if let Some(arena) = state.all.get_mut(&number) {
-            arena.file.get_or_insert_with(|| Arc::clone(&file));
-        }
+        let mut file = Arc::new(File::from(file));
+        let _closed = {
+            let mut state = lk(&self.0);
+            // Two may have opened it at once: the first stays. One that was freed since is not kept.
+            if let Some(arena) = state.ask(number) {
+                let first = arena.file.get_or_insert_with(|| Arc::clone(&file));
+                file = Arc::clone(first);
+            }
+            state.superfluous()
+        };
         Ok(Place::new(&file, base(id)))
+    }
+
+    /// Closes all of them that nobody uses right now: descriptors are needed.
+    pub(super) fn close(&self) {
+        let _closed: Vec<Arc<File>> = {
+            let mut state = lk(&self.0);
+            state
+                .all
+                .values_mut()
+                .filter_map(|a| a.file.take())
+                .collect()
+        };
     }
 
     /// From now on somebody else may have a link to the arena.
@@ -334,6 +366,24 @@ impl Arenas {
 }
 
 impl State {
+    /// An arena that there is, for somebody who needs its file.
+    fn ask(&mut self, number: u64) -> Option<&mut Arena> {
+        self.clock += 1;
+        let arena = self.all.get_mut(&number)?;
+        arena.asked = self.clock;
+        Some(arena)
+    }
+
+    /// Where too many are open: the file of the one that nobody has asked for for the longest time, to be closed.
+    fn superfluous(&mut self) -> Option<Arc<File>> {
+        let open = self.all.values_mut().filter(|a| a.file.is_some());
+        let (count, oldest) = open.fold((0, None::<&mut Arena>), |(n, oldest), a| {
+            let older = oldest.as_ref().is_none_or(|o| a.asked < o.asked);
+            (n + 1, if older { Some(a) } else { oldest })
+        });
+        oldest.filter(|_| count > self.most)?.file.take()
+    }
+
     /// Forgets an arena without a region; it is to be deleted then.
     fn retire(&mut self, number: u64) -> Option<u64> {
         if self.all.get(&number)?.used != 0 {
@@ -341,6 +391,11 @@ impl State {
         }
         self.all.remove(&number).map(|_| number)
     }
+}
+
+/// How many descriptors this process may have.
+pub(super) fn descriptors() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
 fn delete(dir: &OwnedFd, number: u64) {

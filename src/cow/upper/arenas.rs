@@ -628,3 +628,86 @@ fn a_file_that_has_a_place_and_nothing_in_it_keeps_the_place() {
     expect[4000..4003].copy_from_slice(b"new");
     assert_eq!(content(&cow, "/f"), expect);
 }
+
+/// How many arenas of the upper this process has open.
+fn open_arenas(dir: &Path) -> usize {
+    let arenas = dir.join("upper/data/arena-").display().to_string();
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    // Those of other tests come and go.
+    let paths = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    paths
+        .filter(|p| p.display().to_string().starts_with(&arenas))
+        .count()
+}
+
+#[test]
+fn many_arenas_take_few_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cow = open(dir.path());
+    let name = |n: u64| format!("f{n}");
+    for n in 0..300 {
+        make(&cow, name(n).as_bytes(), &pattern(n, 5000));
+        // As if it had been used up since.
+        let store = cow.tree.store().unwrap();
+        store.data.reserve(0, (n + 1) << super::arena::BITS);
+    }
+    let most = 16..=128;
+    for round in 0..3 {
+        assert!(most.contains(&open_arenas(dir.path())), "{round}");
+        for n in 0..300 {
+            let path = format!("/{}", name(n));
+            assert!(content(&cow, &path) == pattern(n + round, 5000), "{path}");
+            let ino = cow.tree.lookup(1, name(n).as_bytes()).unwrap().unwrap();
+            put(&cow, ino, 0, &pattern(n + round + 1, 5000));
+        }
+        assert!(most.contains(&open_arenas(dir.path())), "{round}");
+        cow.sync().unwrap();
+        if round == 1 {
+            drop(cow);
+            cow = open(dir.path());
+        }
+    }
+}
+
+#[test]
+fn an_upper_of_more_arenas_than_descriptors_is_used_as_any_other() {
+    // In a process of its own: the limit is for all of it.
+    const HERE: &str = "an_upper_of_more_arenas_than_descriptors_is_used_as_any_other";
+    if std::env::var("RLESS_TEST_ALONE").as_deref() != Ok(HERE) {
+        let name = format!("{}::{HERE}", module_path!().split_once("::").unwrap().1);
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "ulimit -n 80 && exec \"$0\" --exact \"$1\""]);
+        child.arg(std::env::current_exe().unwrap()).arg(name);
+        let out = child.env("RLESS_TEST_ALONE", HERE).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    for n in 0..200 {
+        make(&cow, format!("f{n}").as_bytes(), &pattern(n, 5000));
+        let store = cow.tree.store().unwrap();
+        store.data.reserve(0, (n + 1) << super::arena::BITS);
+    }
+    cow.sync().unwrap();
+    drop(cow);
+    let cow = open(dir.path());
+    let one = cow.tree.lookup(1, b"f0").unwrap().unwrap();
+    put(&cow, one, 0, &pattern(1, 5000));
+    // Its arena is closed to open others, and then no descriptor is left.
+    let check = |of: std::ops::Range<u64>| {
+        for n in of {
+            let expect = pattern(n.max(1), 5000);
+            assert!(content(&cow, &format!("/f{n}")) == expect, "{n}");
+        }
+    };
+    check(1..100);
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    cow.sync().unwrap();
+    check(0..200);
+    drop(taken);
+}

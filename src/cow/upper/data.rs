@@ -53,7 +53,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// Content up to this many bytes is put into an arena.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -128,6 +128,23 @@ pub(crate) struct Place {
     base: u64,
 }
 
+/// A place as a file's node keeps it.
+pub(crate) enum Held {
+    Own(Place),
+    /// In an arena, which closes its file when others need the descriptor more: the file, and where the place begins in it.
+    Shared(Weak<File>, u64),
+}
+
+impl Held {
+    /// The place, if it is open.
+    pub(crate) fn get(&self) -> Option<Place> {
+        match self {
+            Held::Own(place) => Some(place.clone()),
+            Held::Shared(file, base) => file.upgrade().map(|file| Place { file, base: *base }),
+        }
+    }
+}
+
 /// What is left of a data file after a replay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
@@ -142,6 +159,14 @@ impl Place {
         Place {
             file: Arc::clone(file),
             base,
+        }
+    }
+
+    /// For the node of the file whose data file has this number.
+    pub(super) fn held(&self, id: u64) -> Held {
+        match is_region(id) {
+            true => Held::Shared(Arc::downgrade(&self.file), self.base),
+            false => Held::Own(self.clone()),
         }
     }
 
@@ -335,6 +360,11 @@ impl DataDir {
             }
             id => self.reserve(id.saturating_add(1), 0),
         }
+    }
+
+    /// Closes what can be opened again at any time.
+    pub(super) fn close(&self) {
+        self.arenas.close();
     }
 
     /// Where a data file is, made if `create`.
@@ -650,10 +680,22 @@ impl DataDir {
                     }
                 }
                 Err(Errno::ENOENT) => {}
+                Err(e @ (Errno::EMFILE | Errno::ENFILE)) => self.sync_unopened(id, e, &mut bad),
                 Err(e) => Unsynced::add(&mut bad, id, e, false),
             }
         }
         bad.map_or(Ok(()), Err)
+    }
+
+    /// No descriptor is left for the file: the slow way, which needs none.
+    fn sync_unopened(&self, id: u64, why: Errno, bad: &mut Option<Unsynced>) {
+        if self.each || *lk(&self.doubt) {
+            return Unsynced::add(bad, id, why, false);
+        }
+        if let Err(e) = self.syncfs() {
+            self.failed(id, e);
+            Unsynced::add(bad, id, e, true);
+        }
     }
 
     /// How many subdirectories have been made, none half way.

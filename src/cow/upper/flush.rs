@@ -45,7 +45,7 @@ use super::super::journal::Record;
 use super::super::journal::record::{Extents, Piece};
 use super::super::meta::{BLOCK, Res, lk, rd, wr};
 use super::super::ranges::Ranges;
-use super::arena::{Region, is_region};
+use super::arena::{Region, descriptors, is_region};
 use super::data::Place;
 use super::node::{Body, FileBody, Node, State};
 use super::redo::BLOCKS;
@@ -121,8 +121,6 @@ pub(super) struct Snapshot {
 
 impl Flush {
     pub(crate) fn new() -> Flush {
-        let soft = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-            .map_or(1024, |(soft, _)| soft);
         Flush {
             dirty: Mutex::default(),
             many: Mutex::default(),
@@ -134,7 +132,9 @@ impl Flush {
             emptied: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicUsize::new(0),
-            limit: usize::try_from(soft / 2).unwrap_or(512).clamp(64, 1024),
+            limit: usize::try_from(descriptors() / 2)
+                .unwrap_or(512)
+                .clamp(64, 1024),
             woken: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             stop: Mutex::new(false),

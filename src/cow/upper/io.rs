@@ -66,8 +66,8 @@ impl Tree {
             if piece == Piece::Low && until == end {
                 return self.read_low(ino, offset, len, buf, reply);
             }
-            if len == 0 || f.fd.is_some() || f.data_id == 0 {
-                let fd = f.fd.clone();
+            let fd = f.open();
+            if len == 0 || fd.is_some() || f.data_id == 0 {
                 let part = room(buf, len);
                 self.gather(ino, f, fd.as_ref(), part, offset)?;
                 return Ok(reply(part));
@@ -86,8 +86,8 @@ impl Tree {
         let left = state.meta.size.saturating_sub(offset);
         let part = room(buf, len.min(usize::try_from(left).unwrap_or(usize::MAX)));
         // Closed again in between, by a full descriptor table: open one of our own.
-        let fd = match (&f.fd, f.data_id) {
-            (Some(fd), _) => Some(fd.clone()),
+        let fd = match (f.open(), f.data_id) {
+            (Some(fd), _) => Some(fd),
             (None, 0) => None,
             (None, id) => Some(self.store()?.data.place(id, false)?),
         };

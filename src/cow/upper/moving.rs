@@ -24,8 +24,8 @@ impl Tree {
         if f.data_id != 0 && end > f.cap() {
             self.enlarge(node, f, end)?;
         }
-        if let Some(place) = &f.fd {
-            return Ok(place.clone());
+        if let Some(place) = f.open() {
+            return Ok(place);
         }
         let store = self.store()?;
         if f.data_id == 0 {
@@ -84,8 +84,8 @@ impl Tree {
     }
 
     fn keep_open(&self, store: &Store, node: &Node, f: &mut FileBody, place: Place) -> Place {
-        f.fd = Some(place.clone());
-        // Descriptors of arenas are shared, and stay.
+        f.fd = Some(place.held(f.data_id));
+        // Arenas see to theirs.
         if !is_region(f.data_id) {
             store.flush.opened(node.ino);
             if store.flush.open_count() > store.flush.open_limit() {
@@ -99,6 +99,7 @@ impl Tree {
         let mut opened = store.data.place(id, create);
         if let Err(Errno::EMFILE | Errno::ENFILE) = opened {
             self.close_idle(store, store.flush.open_count());
+            store.data.close();
             opened = store.data.place(id, create);
         }
         opened.map_err(|e| match e {

@@ -3,7 +3,7 @@
 use super::super::meta::{BLOCK, Meta, S_IFDIR, S_IFLNK, S_IFREG};
 use super::super::ranges::Ranges;
 use super::arena::{Region, is_region};
-use super::data::Place;
+use super::data::{Held, Place};
 use super::space::name_cost;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ pub(crate) struct FileBody {
     pub valid: Ranges,
     /// Length of the data file: whatever is beyond reads as zeros.
     pub phys: u64,
-    pub fd: Option<Place>,
+    pub fd: Option<Held>,
     /// Bytes behind the file's end in its last block may be old content; they may be cleared
     /// when this record is durable.
     pub stale: Option<u64>,
@@ -173,6 +173,11 @@ impl DirBody {
 }
 
 impl FileBody {
+    /// The data file, if it is open.
+    pub(crate) fn open(&self) -> Option<Place> {
+        self.fd.as_ref()?.get()
+    }
+
     /// What the next record has to tell of: blocks that changed since the last one.
     pub(crate) fn changed(&self) -> Ranges {
         let mut out = Ranges::default();
