@@ -46,6 +46,8 @@ mod freezing;
 #[cfg(test)]
 mod hosts;
 mod io;
+#[cfg(test)]
+mod left;
 mod moving;
 mod node;
 mod open;

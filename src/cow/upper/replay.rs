@@ -39,7 +39,14 @@ impl Tree {
                         f.redo = seq;
                     }
                 }
-                self.apply_size(&node, &mut state, size, time, 0)
+                self.apply_size(&node, &mut state, size, time, 0)?;
+                if let Body::File(f) = &mut state.body
+                    && !size.is_multiple_of(BLOCK)
+                {
+                    // Behind the new end in its block may be what was written and lost since.
+                    f.stale = Some(0);
+                }
+                Ok(())
             }
             Record::Create {
                 parent,
