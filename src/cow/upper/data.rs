@@ -29,10 +29,11 @@
 //! What is no longer needed, by the same rules as a data file that can be deleted, is punched into a hole, neighbours at
 //! once; an arena without a region in use is deleted. Where the host cannot punch, only that gives space back.
 //! Opening an upper punches what no file refers to, and cuts arenas behind their last region: so bytes behind
-//! a region's written part are zeros, as they are behind a file's end.
+//! a region's written part are zeros, as they are behind a file's end. It cuts data files of their own behind the last block
+//! that the journal knows, too: a killed server may have written there, or not have come to cut them.
 
 use super::super::journal::record::Extents;
-use super::super::meta::{Res, errno, lk};
+use super::super::meta::{BLOCK, Res, errno, lk};
 use super::arena::{self, Arenas, Region, is_region};
 use super::flush::MANY;
 use super::freeze::shared;
@@ -48,9 +49,9 @@ use nix::sys::statvfs::{Statvfs, fstatvfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, DirEntry, File};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -272,6 +273,18 @@ fn names(dir: &OwnedFd) -> Res<Vec<(CString, bool)>> {
         }
     }
     Ok(found)
+}
+
+/// What lies behind all that the journal knows of a data file was written and lost, or about to be cut: it goes, unless
+/// a frozen state has the file too.
+fn cut_behind(file: &DirEntry, end: u64) -> std::io::Result<()> {
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.nlink() == 1 && meta.len() > end {
+        let mut options = File::options();
+        options.write(true).custom_flags(libc::O_NOFOLLOW);
+        options.open(file.path())?.set_len(end)?;
+    }
+    Ok(())
 }
 
 /// Name of a copy in the making.
@@ -526,8 +539,10 @@ impl DataDir {
                 if !is_region(id) {
                     self.reserve(id + 1, 0);
                 }
-                if !cut && !keep.contains_key(&id) {
-                    std::fs::remove_file(file.path())?;
+                match keep.get(&id) {
+                    _ if cut => {}
+                    Some(kept) => cut_behind(&file, kept.end * BLOCK)?,
+                    None => std::fs::remove_file(file.path())?,
                 }
             }
         }
