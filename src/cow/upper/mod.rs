@@ -153,13 +153,22 @@ impl Tree {
     /// # Errors
     /// `ENOENT` where no inode has that number.
     pub(crate) fn promote(&self, ino: u64) -> Res<Arc<Node>> {
+        self.promote_if(ino, |_| Ok(()))
+    }
+
+    /// The same, if the lower's inode is one that the change is possible with: what is refused leaves no node.
+    fn promote_if(&self, ino: u64, check: impl FnOnce(&Meta) -> Res<()>) -> Res<Arc<Node>> {
         if let Some(node) = self.node(ino) {
             return Ok(node);
+        }
+        let meta = self.low.meta(ino);
+        if let Ok(Some(meta)) = &meta {
+            check(meta)?;
         }
         if let Some(path) = self.low.as_host().and_then(|h| h.bind(ino)) {
             self.log(&Record::Bind { ino, path: &path });
         }
-        let meta = self.low.meta(ino)?.ok_or(Errno::ENOENT)?;
+        let meta = meta?.ok_or(Errno::ENOENT)?;
         let parent = if meta.is_dir() {
             self.low.parent(ino)
         } else {

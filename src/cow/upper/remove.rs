@@ -3,9 +3,10 @@
 use super::super::journal::Record;
 use super::super::meta::{Res, Time, check_name, wr};
 use super::create::{live_dir, shrink_links};
-use super::node::State;
+use super::node::{Node, State};
 use super::{Tree, now};
 use nix::errno::Errno;
+use std::sync::Arc;
 
 impl Tree {
     /// Removes the name of a file.
@@ -31,17 +32,33 @@ impl Tree {
             Err(Errno::EEXIST) => return Err(Errno::ENOTEMPTY),
             other => other?,
         }
-        let dir = self.promote(parent)?;
+        // Of what is refused neither gets a node: `find -exec rmdir` asks for each directory there is.
+        let (dir, early) = match self.node(parent) {
+            Some(dir) => (dir, None),
+            None => {
+                let ino = self.low.lookup(parent, name)?.ok_or(Errno::ENOENT)?;
+                let victim = self.victim(ino, want_dir)?;
+                (self.promote(parent)?, Some(victim))
+            }
+        };
         let mut state = wr(&dir.state);
         live_dir(&state)?;
-        let ino = self.child(parent, &state, name)?.ok_or(Errno::ENOENT)?;
-        let node = self.promote(ino)?;
+        let untouched = state.dir().is_some_and(|d| !d.names.contains_key(name));
+        let (node, looked) = match early.filter(|_| untouched) {
+            Some(victim) => victim,
+            None => {
+                let ino = self.child(parent, &state, name)?.ok_or(Errno::ENOENT)?;
+                self.victim(ino, want_dir)?
+            }
+        };
         let mut victim = wr(&node.state);
-        match (victim.meta.is_dir(), want_dir) {
-            (true, false) => return Err(Errno::EISDIR),
-            (false, true) => return Err(Errno::ENOTDIR),
-            (true, true) if !self.is_empty(ino, &victim)? => return Err(Errno::ENOTEMPTY),
-            _ => {}
+        let ino = node.ino;
+        removable(victim.meta.is_dir(), want_dir)?;
+        if let Some(body) = victim.dir()
+            && !(looked && body.names.is_empty())
+            && !self.is_empty(ino, &victim)?
+        {
+            return Err(Errno::ENOTEMPTY);
         }
         let time = now();
         let seq = self.log(&Record::Unlink { parent, name, time });
@@ -49,6 +66,20 @@ impl Tree {
         drop(state);
         self.released(&node, &mut victim, seq);
         Ok(())
+    }
+
+    /// The node of an inode whose name is to go, and whether it is new: the lower's inode is one that may go.
+    fn victim(&self, ino: u64, want_dir: bool) -> Res<(Arc<Node>, bool)> {
+        let mut looked = false;
+        let node = self.promote_if(ino, |meta| {
+            looked = true;
+            removable(meta.is_dir(), want_dir)?;
+            match want_dir && self.low.list(ino)?.len() > 0 {
+                true => Err(Errno::ENOTEMPTY),
+                false => Ok(()),
+            }
+        })?;
+        Ok((node, looked))
     }
 
     /// Takes `name` out of the locked directory and counts the (locked) inode's links down.
@@ -73,6 +104,14 @@ impl Tree {
     /// After a name went: the inode may have been its last.
     pub(super) fn released(&self, node: &super::Node, state: &mut State, _seq: u64) {
         self.reap(node, state);
+    }
+}
+
+fn removable(is_dir: bool, want_dir: bool) -> Res<()> {
+    match (is_dir, want_dir) {
+        (true, false) => Err(Errno::EISDIR),
+        (false, true) => Err(Errno::ENOTDIR),
+        _ => Ok(()),
     }
 }
 

@@ -120,8 +120,14 @@ impl Tree {
             Some(o) if o == ino => return Ok(()),
             _ => {}
         }
+        let target = over.map(|o| {
+            self.promote_if(o, |low| match flags & EXCHANGE {
+                0 => self.may_replace_low(ino, o, low),
+                _ => Ok(()),
+            })
+        });
+        let target = target.transpose()?;
         let moved = self.promote(ino)?;
-        let target = over.map(|o| self.promote(o)).transpose()?;
         let (mut m, mut t) = lock_children(&moved, target.as_ref());
         if let Some(t) = &t
             && flags & EXCHANGE == 0
@@ -196,6 +202,17 @@ impl Tree {
         match whiteout {
             Some((_, xattrs)) => self.room(more + inode_cost(b"", xattrs)),
             None => self.room(more.saturating_sub(name_cost(names.name))),
+        }
+    }
+
+    /// The same of a lower inode, as far as the kernel has not: before it gets a node for nothing.
+    fn may_replace_low(&self, moved: u64, over: u64, low: &Meta) -> Res<()> {
+        if !low.is_dir() || self.low.list(over)?.len() == 0 {
+            return Ok(());
+        }
+        match self.true_meta(moved)?.is_dir() {
+            true => Err(Errno::ENOTEMPTY),
+            false => Err(Errno::EISDIR),
         }
     }
 

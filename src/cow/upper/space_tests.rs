@@ -211,3 +211,63 @@ fn a_replay_counts_the_same() {
     assert_eq!(before, after);
     assert!(before.bytes > 50 * 4096);
 }
+
+#[test]
+fn what_was_refused_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let lower = dir.path().join("lower");
+    for full in ["a/full", "b/full", "c/full", "empty"] {
+        std::fs::create_dir_all(lower.join(full)).unwrap();
+        std::fs::write(lower.join(full).join("file"), "file").unwrap();
+    }
+    std::fs::remove_file(lower.join("empty/file")).unwrap();
+    let cow = open_limited(dir.path(), None).unwrap();
+    let (before, nodes) = (cow.usage(), cow.tree.nodes().len());
+    let inode = |path: &str| {
+        let parts = path.split('/').filter(|p| !p.is_empty());
+        parts.fold(1, |dir, name| {
+            cow.tree.lookup(dir, name.as_bytes()).unwrap().unwrap()
+        })
+    };
+    let [a, b] = ["a", "b"].map(inode);
+    let rename = |from, name: &[u8], to, new: &[u8]| cow.tree.rename(ROOT, from, name, to, new, 0);
+    assert_eq!(cow.tree.rmdir(a, b"full"), Err(Errno::ENOTEMPTY));
+    assert_eq!(cow.tree.rmdir(1, b"a"), Err(Errno::ENOTEMPTY));
+    assert_eq!(cow.tree.rmdir(a, b"none"), Err(Errno::ENOENT));
+    assert_eq!(cow.tree.unlink(a, b"full"), Err(Errno::EISDIR));
+    let full = inode("a/full");
+    assert_eq!(cow.tree.rmdir(full, b"file"), Err(Errno::ENOTDIR));
+    let file = inode("b/full/file");
+    let gone = cow.tree.removexattr(file, b"user.none");
+    assert_eq!(gone, Err(Errno::ENODATA));
+    assert_eq!(cow.usage(), before);
+    assert_eq!(cow.tree.nodes().len(), nodes);
+    // The same with directories that have nodes.
+    for dir in [1, a, b] {
+        cow.tree
+            .create(
+                ROOT,
+                dir,
+                b"new",
+                &New {
+                    mode: libc::S_IFREG | 0o644,
+                    ..New::default()
+                },
+            )
+            .unwrap();
+    }
+    let (before, nodes) = (cow.usage(), cow.tree.nodes().len());
+    assert_eq!(cow.tree.rmdir(a, b"full"), Err(Errno::ENOTEMPTY));
+    assert_eq!(cow.tree.rmdir(1, b"c"), Err(Errno::ENOTEMPTY));
+    let over = rename(a, b"full", b, b"full");
+    assert_eq!(over, Err(Errno::ENOTEMPTY));
+    assert_eq!(rename(a, b"new", b, b"full"), Err(Errno::EISDIR));
+    assert_eq!(cow.usage(), before);
+    assert_eq!(cow.tree.nodes().len(), nodes);
+    // And what is not refused.
+    cow.tree.rmdir(1, b"empty").unwrap();
+    assert_eq!(cow.tree.lookup(1, b"empty"), Ok(None));
+    cow.tree.unlink(full, b"file").unwrap();
+    rename(b, b"full", a, b"full").unwrap();
+    assert_eq!(inode("a/full/file"), file);
+}

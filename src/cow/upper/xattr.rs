@@ -184,13 +184,20 @@ impl Tree {
     pub(crate) fn removexattr(&self, ino: u64, name: &[u8]) -> Res<()> {
         let _gate = self.change()?;
         check_name(name)?;
-        let node = self.promote(ino)?;
+        let absent = || match name {
+            acl::ACCESS | acl::DEFAULT => Ok(()),
+            _ => Err(Errno::ENODATA),
+        };
+        // An inode gets no node for what it does not have.
+        let (node, lower_has) = match self.node(ino) {
+            Some(node) => (node, false),
+            None if self.low.xattr(ino, name)?.is_none() => return absent(),
+            None => (self.promote(ino)?, true),
+        };
         let mut state = wr(&node.state);
-        if self.xattr_of(ino, &state, name)?.is_none() {
-            return match name {
-                acl::ACCESS | acl::DEFAULT => Ok(()),
-                _ => Err(Errno::ENODATA),
-            };
+        let there = lower_has && state.xattrs.is_none();
+        if !there && self.xattr_of(ino, &state, name)?.is_none() {
+            return absent();
         }
         self.put_xattr(ino, &mut state, name, None, now())
     }
