@@ -170,7 +170,13 @@ impl Tree {
             }
         };
         match (seq, &self.store) {
-            (Some(seq), Some(store)) => self.make_durable(store, seq, false),
+            (Some(seq), Some(store)) => {
+                let seq = match self.written_anew(store) {
+                    true => store.journal.last(),
+                    false => seq,
+                };
+                self.make_durable(store, seq, false)
+            }
             _ => Ok(()),
         }
     }

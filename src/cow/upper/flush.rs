@@ -91,6 +91,9 @@ pub(crate) struct Flush {
     trims: Mutex<Vec<(u64, u64)>>,
     /// Files with content that the journal or the lower has, emptied since the last commit.
     emptied: Mutex<Vec<u64>>,
+    /// Those of them whose new content has no record yet, and the lock of who appends it.
+    unrecorded: AtomicUsize,
+    anew: Mutex<()>,
     /// Inodes with an open data file, oldest first.
     open: Mutex<VecDeque<u64>>,
     opened: AtomicUsize,
@@ -130,6 +133,8 @@ impl Flush {
             idle: AtomicU64::new(0),
             trims: Mutex::default(),
             emptied: Mutex::default(),
+            unrecorded: AtomicUsize::new(0),
+            anew: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicUsize::new(0),
             limit: usize::try_from(descriptors() / 2)
@@ -164,6 +169,7 @@ impl Flush {
 
     pub(super) fn emptied(&self, ino: u64) {
         lk(&self.emptied).push(ino);
+        self.unrecorded.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn opened(&self, ino: u64) {
@@ -597,12 +603,15 @@ impl Tree {
         Ok(())
     }
 
-    /// Appends the records of the content that files got since they were emptied.
-    fn written_anew(&self, store: &Store) {
-        if self.unstuck().is_err() {
-            return;
+    /// Appends the records of the content that files got since they were emptied, if there are any. Nothing may be locked.
+    pub(super) fn written_anew(&self, store: &Store) -> bool {
+        if store.flush.unrecorded.load(Ordering::Acquire) == 0 || self.unstuck().is_err() {
+            return false;
         }
+        // Who comes second may not commit the truncations before the first has appended what follows them.
+        let _anew = lk(&store.flush.anew);
         let emptied = std::mem::take(&mut *lk(&store.flush.emptied));
+        let count = emptied.len();
         for node in emptied.into_iter().filter_map(|ino| self.node(ino)) {
             let _gate = rd(&self.gate);
             let mut state = wr(&node.state);
@@ -610,6 +619,8 @@ impl Tree {
                 self.content_first(&node, &mut state, false);
             }
         }
+        store.flush.unrecorded.fetch_sub(count, Ordering::Release);
+        true
     }
 
     /// Makes the records up to `seq` durable, and before them what those that are held wait for.

@@ -1,11 +1,13 @@
 //! What a killed server left that no record tells of: it takes no space, and never comes to light.
 
 use super::super::Cow;
-use super::super::meta::BLOCK;
+use super::super::meta::{BLOCK, wr};
 use super::SetAttr;
 use super::data::SMALL;
-use super::durability::{ROOT, content, file, make, open, put};
+use super::durability::{ROOT, content, cut, file, make, open, put};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 const LARGE: usize = SMALL as usize + 1;
 
@@ -91,4 +93,51 @@ fn what_a_truncation_cut_off_a_large_file_is_given_back_later_at_the_latest() {
     assert_eq!(length(&own(dir.path())), 2 * BLOCK);
     size(&cow, ino, 9000);
     assert!(content(&cow, "/f") == [[7; 5000].as_slice(), &[0; 4000]].concat());
+}
+
+#[test]
+fn a_file_written_anew_is_never_empty_for_whoever_commits_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"before");
+    let other = make(&cow, b"other", b"other");
+    cow.sync().unwrap();
+    size(&cow, ino, 0);
+    put(&cow, ino, 0, b"after");
+    put(&cow, other, 0, b"OTHER");
+    let node = cow.tree.node(ino).unwrap();
+    std::thread::scope(|scope| {
+        let busy = wr(&node.state);
+        let (cow, (done, second)) = (&cow, mpsc::channel());
+        scope.spawn(|| cow.tree.commit(true).unwrap());
+        // It has taken the list of what is to be recorded, and waits.
+        std::thread::sleep(Duration::from_millis(200));
+        scope.spawn(move || {
+            cow.tree.fsync(other, false).unwrap();
+            done.send(()).unwrap();
+        });
+        let _ = second.recv_timeout(Duration::from_millis(500));
+        let there = cut(dir.path(), &["journal", "data"]);
+        assert_eq!(content(&open(there.path()), "/f"), b"before");
+        drop(busy);
+    });
+    let there = cut(dir.path(), &["journal", "data"]);
+    assert_eq!(content(&open(there.path()), "/f"), b"after");
+    assert_eq!(content(&open(there.path()), "/other"), b"OTHER");
+}
+
+#[test]
+fn a_truncation_somebody_elses_write_waits_for_comes_with_what_was_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let cow = open(dir.path());
+    let ino = make(&cow, b"f", b"before");
+    let cut_one = make(&cow, b"cut", &[7; 3000]);
+    cow.sync().unwrap();
+    size(&cow, ino, 0);
+    put(&cow, ino, 0, b"after");
+    size(&cow, cut_one, 1000);
+    // Its last block changes: the shorter length has to be durable first.
+    put(&cow, cut_one, 999, b"y");
+    let there = cut(dir.path(), &["journal", "data"]);
+    assert_eq!(content(&open(there.path()), "/f"), b"after");
 }
