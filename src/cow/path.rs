@@ -78,6 +78,11 @@ pub struct Listed {
 impl Tree {
     /// Walks an absolute path inside the tree; `..` stops at the root, links resolve inside.
     fn walk(&self, path: &[u8], follow: bool) -> Res<Option<u64>> {
+        self.trace(path, follow, &mut Vec::new())
+    }
+
+    /// The same; `trail` is then the names that lead there without a link, the last of them perhaps of nothing.
+    fn trace(&self, path: &[u8], follow: bool, trail: &mut Vec<Vec<u8>>) -> Res<Option<u64>> {
         let split = |p: &[u8]| -> Vec<Vec<u8>> {
             p.split(|b| *b == b'/')
                 .filter(|c| !c.is_empty() && *c != b".")
@@ -94,9 +99,12 @@ impl Tree {
             }
             if name == b".." {
                 at = self.parent(at);
+                trail.pop();
                 continue;
             }
             let Some(next) = self.lookup(at, &name)? else {
+                trail.push(name);
+                trail.extend(todo);
                 return Ok(None);
             };
             let last = todo.is_empty() && !must_be_dir;
@@ -108,6 +116,7 @@ impl Tree {
                 let target = self.readlink(next)?;
                 if target.starts_with(b"/") {
                     at = Index::ROOT;
+                    trail.clear();
                 }
                 for part in split(&target).into_iter().rev() {
                     todo.push_front(part);
@@ -115,6 +124,7 @@ impl Tree {
                 continue;
             }
             at = next;
+            trail.push(name);
         }
         if must_be_dir && !self.true_meta(at)?.is_dir() {
             return Err(Errno::ENOTDIR);
@@ -153,7 +163,30 @@ impl Cow {
         self.look(path, true)
     }
 
-    /// The same without following a symbolic link at the end.
+    /// The same, and the path without symbolic links: of what is there, or of what a file made under this name would be.
+    ///
+    /// # Errors
+    /// As [`Cow::stat`].
+    pub fn resolve(&self, path: &Path) -> Result<(PathBuf, Option<Stat>)> {
+        let mut trail = Vec::new();
+        match self
+            .tree
+            .trace(path.as_os_str().as_bytes(), true, &mut trail)
+        {
+            Ok(_) => {}
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok((path.to_owned(), None)),
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("looking up {} in the root", path.display()));
+            }
+        }
+        let names = trail.into_iter().map(OsString::from_vec);
+        let full = Path::new("/").join(names.collect::<PathBuf>());
+        let stat = self.stat(&full)?;
+        Ok((full, stat))
+    }
+
+    /// The same as [`Cow::stat`] without following a symbolic link at the end.
     ///
     /// # Errors
     /// As [`Cow::stat`].

@@ -14,11 +14,11 @@
 mod files;
 mod tree;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -41,6 +41,9 @@ use crate::store::tarball::{self, Reader};
 use crate::store::{Store, files as metadata};
 use crate::sys::supervise;
 
+/// Symbolic links followed, as in the kernel.
+const LINKS: usize = 40;
+
 /// How to copy.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
@@ -59,6 +62,15 @@ enum Side {
         place: Rc<Place>,
         path: PathBuf,
     },
+}
+
+/// What a path leads to.
+struct Found {
+    /// In a container: without symbolic links, so that what is copied onto a link is written where it leads, and named by
+    /// that. On the host as it was given: a link there is replaced. (Both as podman.)
+    path: PathBuf,
+    /// Whether it is a directory; `None`: nothing is there.
+    dir: Option<bool>,
 }
 
 /// A container's files.
@@ -115,8 +127,10 @@ fn transfer(from: &Side, to: &Side, request: Request) -> Result<()> {
     if let Side::Stream = from {
         return from_stream(to, how);
     }
-    let source = from.look()?.ok_or_else(|| from.missing())?;
-    let (base, contents) = base(from.path());
+    let source = from.look()?;
+    let is_dir = source.dir.ok_or_else(|| from.missing())?;
+    let (_, contents) = base(from.path());
+    let (base, _) = base(&source.path);
     if let Side::Stream = to {
         let naming = Naming {
             top: if contents { Vec::new() } else { base },
@@ -124,7 +138,7 @@ fn transfer(from: &Side, to: &Side, request: Request) -> Result<()> {
         };
         return from.pack_apart(&naming, &mut std::io::stdout());
     }
-    let (dir, top) = target(to, source, base, contents)?;
+    let (dir, top) = target(to, is_dir, base, contents)?;
     let naming = Naming {
         top,
         plain: matches!(from, Side::Host(_)),
@@ -248,26 +262,25 @@ impl Side {
         .into()
     }
 
-    /// Whether what the path leads to is a directory; `None`: it leads nowhere.
-    fn look(&self) -> Result<Option<bool>> {
+    /// What the path leads to.
+    fn look(&self) -> Result<Found> {
         self.look_at(self.path())
     }
 
-    fn look_at(&self, path: &Path) -> Result<Option<bool>> {
+    fn look_at(&self, path: &Path) -> Result<Found> {
         if let Some(view) = self.view() {
-            return Ok(view.cow.stat(path)?.map(|s| s.is_dir()));
+            let (path, stat) = view.cow.resolve(path)?;
+            let dir = stat.map(|s| s.is_dir());
+            return Ok(Found { path, dir });
         }
-        let look = || match std::fs::metadata(path) {
-            Ok(meta) => Ok(Some(meta.is_dir())),
-            Err(e) => match e.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Ok(None),
-                _ => Err(e).with_context(|| format!("looking at {}", path.display())),
-            },
+        let Some(pidfd) = self.live() else {
+            let (path, dir) = (path.to_owned(), directory(path)?);
+            return Ok(Found { path, dir });
         };
-        match self.live() {
-            Some(pidfd) => Child::start(Some(pidfd), look)?.wait(),
-            None => look(),
-        }
+        let look = || resolve(path).map(|f| (f.path.into_os_string().into_vec(), f.dir));
+        let (path, dir) = Child::start(Some(pidfd), look)?.wait()?;
+        let path = OsString::from_vec(path).into();
+        Ok(Found { path, dir })
     }
 
     /// Writes what the path leads to as a tar, in this process.
@@ -318,9 +331,38 @@ impl Side {
     }
 }
 
+/// Whether what the path leads to is a directory; `None`: it leads nowhere.
+fn directory(path: &Path) -> Result<Option<bool>> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta.is_dir())),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Ok(None),
+            _ => Err(e).with_context(|| format!("looking at {}", path.display())),
+        },
+    }
+}
+
+/// What a path of the container this process is in leads to, as [`crate::cow::Cow::resolve`].
+fn resolve(path: &Path) -> Result<Found> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let dir = directory(&path)?;
+        if dir.is_some() {
+            let what = || format!("looking at {}", path.display());
+            let path = std::fs::canonicalize(&path).with_context(what)?;
+            return Ok(Found { path, dir });
+        }
+        // A link to nothing is where a file would be made.
+        match (path.parent(), std::fs::read_link(&path)) {
+            (Some(above), Ok(target)) => path = above.join(target),
+            _ => break,
+        }
+    }
+    Ok(Found { path, dir: None })
+}
+
 /// The last name of a path; whether only the content of the directory it leads to is meant.
 fn base(path: &Path) -> (Vec<u8>, bool) {
-    use std::os::unix::ffi::OsStrExt;
     let bytes = path.as_os_str().as_bytes();
     let dot = bytes == b"." || bytes.ends_with(b"/.");
     match path.file_name() {
@@ -336,17 +378,16 @@ fn target(
     base: Vec<u8>,
     contents: bool,
 ) -> Result<(PathBuf, Vec<u8>)> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = to.path();
-    match to.look()? {
-        Some(true) if contents => Ok((path.to_owned(), Vec::new())),
-        Some(true) => Ok((path.to_owned(), base)),
+    let there = to.look()?;
+    match there.dir {
+        Some(true) if contents => Ok((there.path, Vec::new())),
+        Some(true) => Ok((there.path, base)),
         Some(false) if source_is_dir => {
             Err(failed("destination must be a directory when copying a directory").into())
         }
         found => {
-            let bytes = path.as_os_str().as_bytes();
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            let bytes = to.path().as_os_str().as_bytes();
+            let (Some(dir), Some(name)) = (there.path.parent(), there.path.file_name()) else {
                 return Err(to.missing());
             };
             let dir = if dir == Path::new("") {
@@ -355,7 +396,7 @@ fn target(
                 dir
             };
             let slash = bytes.ends_with(b"/") && !source_is_dir;
-            if found.is_none() && (slash || to.look_at(dir)? != Some(true)) {
+            if found.is_none() && (slash || to.look_at(dir)?.dir != Some(true)) {
                 return Err(to.missing());
             }
             Ok((dir.to_owned(), name.as_bytes().to_vec()))
@@ -365,7 +406,7 @@ fn target(
 
 /// A tar, compressed or not, from standard input.
 fn from_stream(to: &Side, how: Unpack) -> Result<()> {
-    if to.look()? != Some(true) {
+    if to.look()?.dir != Some(true) {
         return Err(failed("destination must be a directory when copying from stdin").into());
     }
     let mut input = BufReader::with_capacity(1 << 16, std::io::stdin());
