@@ -1,16 +1,16 @@
 //! How listing and showing commands print: Go templates, `table` templates, `json`.
 //!
 //! The words are podman's: `--format json` prints every row as JSON; a Go template is rendered
-//! once per row with a newline after each, or once over the whole list when it has a `{{range`;
-//! the prefix `table` adds headings and aligned columns. `\t` and `\n` in a template typed in a
+//! once per row with a newline after each, or once over the whole list when it has `{{range .}}` (and an
+//! `{{end}}`; a `range` over a field belongs to its row); the prefix `table` adds headings and aligned columns. `\t` and `\n` in a template typed in a
 //! shell mean tab and newline. What gtmpl lacks of Go's language is added by rewriting actions
 //! (`actions.rs`), and of its functions and podman's in `functions.rs`.
 //!
 //! A row has two faces, as in podman: the fields a template sees (`{{.RunningFor}}`) and the JSON
 //! object, which carries raw values.
 //!
-//! Cells of a table come from images and from whoever made a container; on a terminal their control
-//! characters are written out ([`visible`]).
+//! Fields come from images and from whoever made a container; on a terminal their control characters are
+//! written out ([`visible`]), in tables and templates alike. Where one object is shown, lines and tabs stay.
 
 mod actions;
 mod functions;
@@ -80,7 +80,7 @@ impl Listing<'_> {
 
     fn render_plain(&self, rows: &[Row], text: &str) -> Result<String> {
         let template = parse(text)?;
-        let mut fields: Vec<Value> = rows.iter().map(|r| to_go(&r.fields, true)).collect();
+        let mut fields: Vec<Value> = rows.iter().map(|row| seen(row, &[])).collect();
         let mut out = String::new();
         if has_range(text) {
             out = render(&template, Value::Array(fields))?;
@@ -101,17 +101,12 @@ impl Listing<'_> {
 
     fn render_table(&self, rows: &[Row], text: &str, fit: bool) -> Result<String> {
         let template = parse_with(text, table_text)?;
-        let on_terminal = std::io::stdout().is_terminal();
         let mut lines = Vec::with_capacity(rows.len() + 1);
         if self.heading {
             lines.push(render(&template, self.heading_row())?);
         }
         for row in rows {
-            let mut fields = row.fields.clone();
-            if on_terminal {
-                tame(&mut fields);
-            }
-            lines.push(render(&template, to_go(&fields, true))?);
+            lines.push(render(&template, seen(row, &[]))?);
         }
         let width = if fit { terminal_width() } else { None };
         Ok(align(&lines, width))
@@ -146,7 +141,7 @@ pub fn object(row: &Row, format: Option<&str>) -> Result<Option<String>> {
         }
         Some(text) if JsonForm::of(text).is_some() => Ok(Some(format!("{}\n", pretty(&row.json)))),
         Some(text) => {
-            let mut out = render(&parse(text)?, to_go(&row.fields, true))?;
+            let mut out = render(&parse(text)?, seen(row, &['\n', '\t']))?;
             // As podman: by what the template ends with, not what it prints.
             if !plain_text(text).ends_with('\n') {
                 out.push('\n');
@@ -186,12 +181,35 @@ pub fn time(text: &str) -> Json {
     serde_json::json!({ TIME: text })
 }
 
-/// Writes out the control characters of every text in `fields`.
-fn tame(fields: &mut Json) {
+/// What a template sees of a row; on a terminal without control characters but `kept`.
+fn seen(row: &Row, kept: &[char]) -> Value {
+    if !std::io::stdout().is_terminal() {
+        return to_go(&row.fields, true);
+    }
+    let mut fields = row.fields.clone();
+    tame(&mut fields, kept);
+    to_go(&fields, true)
+}
+
+/// Writes out the control characters, but `kept`, of every text in `fields`, keys (of labels, say) included.
+fn tame(fields: &mut Json, kept: &[char]) {
     match fields {
-        Json::String(text) => *text = visible(text, &[]),
-        Json::Array(items) => items.iter_mut().for_each(tame),
-        Json::Object(map) => map.values_mut().for_each(tame),
+        Json::String(text) => *text = visible(text, kept),
+        Json::Array(items) => items.iter_mut().for_each(|item| tame(item, kept)),
+        Json::Object(map) => {
+            *map = std::mem::take(map)
+                .into_iter()
+                .map(|(key, mut value)| {
+                    tame(&mut value, kept);
+                    let key = if key == TIME {
+                        key
+                    } else {
+                        visible(&key, kept)
+                    };
+                    (key, value)
+                })
+                .collect();
+        }
         _ => {}
     }
 }
@@ -252,9 +270,14 @@ fn pretty<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
+/// Whether a template goes through the whole list itself: `{{range .}}`, and later `{{end}}`.
 fn has_range(text: &str) -> bool {
-    let squeezed: String = text.chars().filter(|c| *c != ' ' && *c != '-').collect();
-    squeezed.contains("{{range")
+    let mut actions = text.split("{{").skip(1).filter_map(|rest| {
+        let (action, _) = rest.split_once("}}")?;
+        let action: String = action.split_whitespace().collect();
+        Some(action.trim_matches('-').to_owned())
+    });
+    actions.any(|action| action == "range.") && actions.any(|action| action == "end")
 }
 
 /// `RunningFor` is headed `RUNNING FOR`.
@@ -476,7 +499,19 @@ mod tests {
             show("{{.Names}}:{{upper .ID}}"),
             "one:ABC\ntwo:DEFGHIJKLMNOP\n"
         );
-        assert_eq!(show("{{range .}}{{.Names}} {{end}}"), "one two \n");
+        for all in [
+            "{{range .}}{{.Names}} {{end}}",
+            "{{ range . }}{{.Names}} {{ end }}",
+            "{{- range . }}{{.Names}} {{ end -}}",
+        ] {
+            assert_eq!(show(all), "one two \n", "{all}");
+        }
+        let inner = "{{.Names}}:{{range $k, $v := .Labels}} {{$k}}={{$v}}{{end}}";
+        assert_eq!(show(inner), "one: a=b\ntwo:\n");
+        assert_eq!(
+            show("{{range .}}{{.Names}}{{range .Labels}}:{{.}}{{end}};{{end}}"),
+            "one:b;two;\n"
+        );
     }
 
     #[test]
@@ -558,9 +593,13 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_written_out() {
         let mut row =
-            json!({"Names": "a\u{1b}[2Jb", "Labels": {"k": ["\u{9b}1m\u{7f}\n"]}, "N": 1});
-        tame(&mut row);
-        let plain = json!({"Names": "a\\x1b[2Jb", "Labels": {"k": ["\\x9b1m\\x7f\\x0a"]}, "N": 1});
+            json!({"Names": "a\u{1b}[2Jb", "Labels": {"k\r": ["\u{9b}1m\u{7f}\n"]}, "N": 1});
+        let mut when = time("2026-01-02T03:04:05Z");
+        tame(&mut when, &[]);
+        assert_eq!(when, time("2026-01-02T03:04:05Z"));
+        tame(&mut row, &[]);
+        let plain =
+            json!({"Names": "a\\x1b[2Jb", "Labels": {"k\\x0d": ["\\x9b1m\\x7f\\x0a"]}, "N": 1});
         assert_eq!(row, plain);
     }
 

@@ -99,6 +99,23 @@ fn to_json(value: &Value) -> Json {
     }
 }
 
+/// Go's `strings.Title`: the first letter of every word in upper case.
+fn title(text: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        match inside {
+            true => out.push(c),
+            false => out.extend(c.to_uppercase()),
+        }
+        inside = match c.is_ascii() {
+            true => c.is_ascii_alphanumeric() || c == '_',
+            false => !c.is_whitespace(),
+        };
+    }
+    out
+}
+
 /// By their names in a template.
 pub(super) const FUNCTIONS: [(&str, Func); 18] = [
     ("label", label),
@@ -117,14 +134,7 @@ pub(super) const FUNCTIONS: [(&str, Func); 18] = [
         text("upper", args).map(|s| s.to_uppercase().into())
     }),
     ("title", |args| {
-        let s = text("title", args)?;
-        let mut chars = s.chars();
-        let head: String = chars
-            .next()
-            .into_iter()
-            .flat_map(char::to_uppercase)
-            .collect();
-        Ok(Value::String(head + chars.as_str()))
+        text("title", args).map(|s| title(&s).into())
     }),
     ("join", |args| match args {
         [Value::Array(items), Value::String(by)] => {
@@ -360,6 +370,10 @@ mod tests {
             ("{{urlquery .Q}}", "a+b%2F%C3%A4~"),
             ("{{printf \"%s|%v\" .I .L}}", "0123456789abcdef|[a b c]"),
             ("{{index .L 1 | upper}}", "B"),
+            (
+                "{{title \"two words, o-ne d_e x9y él'a\"}}",
+                "Two Words, O-Ne D_e X9y Él'A",
+            ),
         ] {
             assert_eq!(show(format).unwrap(), format!("{wanted}\n"), "{format}");
         }
