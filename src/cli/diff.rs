@@ -1,12 +1,13 @@
 //! `rless diff`.
 
-use std::io::Write;
+use std::io::IsTerminal;
 
 use serde_json::ser::PrettyFormatter;
 
+use super::format;
 use super::select::Wanted;
 use crate::container::diff::{Letter, Line, diff};
-use crate::error::{Result, ResultExt, failed, usage};
+use crate::error::{Result, failed, usage, visible};
 use crate::store::Store;
 
 /// Show what a container changed in its file system, or what an image's uppermost layer did.
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     if args
         .format
         .as_ref()
-        .is_some_and(|f| super::format::JsonForm::of(f).is_none())
+        .is_some_and(|f| format::JsonForm::of(f).is_none())
     {
         return Err(usage("only supported value for '--format' is 'json'").into());
     }
@@ -63,16 +64,15 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let lines = diff(&store, &name)?;
     let text = match args.format {
         Some(_) => json(&lines)?,
-        None => plain(&lines),
+        None => plain(&lines, std::io::stdout().is_terminal()),
     };
-    let mut out = std::io::stdout().lock();
-    out.write_all(&text)
-        .and_then(|()| out.flush())
-        .fault(|| failed("writing the list"))?;
+    format::print_bytes(&text)?;
     Ok(0)
 }
 
-fn plain(lines: &[Line]) -> Vec<u8> {
+/// A line each. The names are the container's: an end of line in one is written out, so that none looks like two, and
+/// on a terminal whatever that would obey.
+fn plain(lines: &[Line], on_terminal: bool) -> Vec<u8> {
     let mut text = Vec::new();
     for (letter, path) in lines {
         let letter = match letter {
@@ -81,7 +81,13 @@ fn plain(lines: &[Line]) -> Vec<u8> {
             Letter::Deleted => b"D /",
         };
         text.extend_from_slice(letter);
-        text.extend_from_slice(path);
+        match on_terminal {
+            true => text.extend(visible(&String::from_utf8_lossy(path), &[]).into_bytes()),
+            false => path.iter().for_each(|byte| match byte {
+                b'\n' => text.extend_from_slice(b"\\x0a"),
+                byte => text.push(*byte),
+            }),
+        }
         text.push(b'\n');
     }
     text
@@ -105,4 +111,17 @@ fn json(lines: &[Line]) -> Result<Vec<u8>> {
     serde::Serialize::serialize(&lists, &mut out)?;
     text.push(b'\n');
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_line_and_on_a_terminal_plain_text() {
+        let lines = [(Letter::Added, b"a\x1b[2J\xff\nD /etc".to_vec())];
+        assert_eq!(plain(&lines, false), b"A /a\x1b[2J\xff\\x0aD /etc\n");
+        let shown = "A /a\\x1b[2J\u{fffd}\\x0aD /etc\n";
+        assert_eq!(plain(&lines, true), shown.as_bytes());
+    }
 }

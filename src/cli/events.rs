@@ -7,7 +7,7 @@ use serde_json::json;
 use super::format::{self, Row};
 use super::human;
 use crate::container::events::{self, Event, Kind, Wanted};
-use crate::error::Result;
+use crate::error::{Result, visible};
 use crate::store::{Store, short};
 
 /// Show what happens to containers, images and volumes.
@@ -64,8 +64,12 @@ fn line(event: &Event, format: Option<&str>, whole: bool) -> Result<String> {
     }
 }
 
-/// As podman prints it.
+/// As podman prints it, but always one line: labels, names and what a health check said are not ours.
 fn human_line(event: &Event, whole: bool) -> String {
+    visible(&human_text(event, whole), &[])
+}
+
+fn human_text(event: &Event, whole: bool) -> String {
     let id = if whole { &event.id } else { short(&event.id) };
     let time = human::date(event.at());
     let (kind, status, name) = (event.kind.word(), &event.status, &event.name);

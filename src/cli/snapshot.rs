@@ -1,11 +1,9 @@
 //! `rless snapshot` and `rless restore`: states of a container's files that are kept.
 
-use std::io::Write;
-
 use super::format;
 use crate::container::record::Containers;
 use crate::container::snapshot::{self, Snapshot};
-use crate::error::{Result, ResultExt, failed, usage};
+use crate::error::{Result, usage};
 use crate::store::Store;
 
 /// Keep the state that a container's files have now, to restore it later.
@@ -60,7 +58,6 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn list(all: &[Snapshot]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
     let mut text = format!("{:<30}  {:<25}  SIZE\n", "NAME", "CREATED");
     for one in all {
         text.push_str(&format!(
@@ -70,8 +67,7 @@ fn list(all: &[Snapshot]) -> Result<()> {
             super::human::size(one.bytes)
         ));
     }
-    out.write_all(text.as_bytes())
-        .fault(|| failed("writing the list"))
+    format::print(&text)
 }
 
 pub(crate) fn restore(args: &Restore) -> Result<u8> {

@@ -233,3 +233,89 @@ fn without_a_terminal_t_says_so_or_works_on_pipes() {
     );
     assert_eq!(pty.wait(), 0);
 }
+
+/// What a container may call its files, labels and words: colours, a clear screen, an end of line and a line of its own.
+const FORGED: &str = "a\u{1b}[2Jb\nD etc";
+
+#[test]
+fn what_a_container_made_up_is_shown_and_not_obeyed() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let label = format!("label={FORGED}");
+    let run = ["run", "--network", "none", "--name", "forger", "--label"];
+    sandbox
+        .rless(run)
+        .args([&label, "busybox", "touch", &format!("/{FORGED}")])
+        .ok();
+    let on_terminal = |args: &[&str]| {
+        let mut pty = Pty::start(sandbox.rless(args), 24, 200);
+        assert_eq!(pty.wait(), 0, "{args:?}");
+        // The reader may be a moment behind.
+        crate::harness::wait_for("the output", Duration::from_secs(10), || {
+            pty.shown().contains("a\\x1b[2Jb")
+        });
+        let text = pty.shown().replace('\r', "");
+        assert!(!text.contains('\u{1b}'), "{args:?}: {text:?}");
+        text
+    };
+    let ps = |format| {
+        let filter = ["--filter", "name=forger", "--format", format];
+        [&["ps", "-a", "--no-trunc"][..], &filter].concat()
+    };
+    let shown = "a\\x1b[2Jb\\x0aD etc";
+    let added = format!("A /{shown}\n");
+    assert!(on_terminal(&["diff", "forger"]).starts_with(&added));
+    for (format, line) in [
+        (
+            "{{.Names}} {{.Labels}}",
+            format!("forger map[label:{shown}]\n"),
+        ),
+        ("{{.Command}}", "touch /a\\x1b[2Jb D etc\n".to_owned()),
+        ("{{.Label \"label\"}}", format!("{shown}\n")),
+    ] {
+        assert_eq!(on_terminal(&ps(format)), line);
+    }
+    // In a pipe paths and words are as they are, but a line stays a line.
+    let diff = sandbox.rless(["diff", "forger"]).ok();
+    assert!(diff.starts_with("A /a\u{1b}[2Jb\\x0aD etc\n"), "{diff}");
+    let raw = sandbox.rless(ps("{{.Command}}")).ok();
+    assert_eq!(raw, "touch /a\u{1b}[2Jb D etc\n");
+    let events = ["events", "--stream=false", "--since", "10m"];
+    let events = || sandbox.rless(events).args(["--filter", "container=forger"]);
+    let (lines, all) = (events().ok(), events().args(["--format", "json"]).ok());
+    assert_eq!(lines.lines().count(), all.lines().count(), "{lines}");
+    assert!(
+        !lines.contains('\u{1b}') && lines.contains(shown),
+        "{lines}"
+    );
+    sandbox.rless(["rm", "forger"]).ok();
+}
+
+#[test]
+fn a_reader_that_went_away_ends_a_listing_without_a_word() {
+    let world = world!();
+    let sandbox = Sandbox::shared(world);
+    let run = [
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "listed",
+        "busybox",
+        "touch",
+        "/f",
+    ];
+    sandbox.rless(run).ok();
+    let rless = sandbox.binary().display().to_string();
+    for words in [
+        "diff listed",
+        "diff --format json listed",
+        "snapshot --list listed",
+        "ps -a",
+    ] {
+        let script = format!("{{ sleep 0.3; {rless} {words}; echo $? >&2; }} | true");
+        let ended = sandbox.sh(&script).run();
+        assert_eq!(ended.err, "141\n", "{words}");
+    }
+    sandbox.rless(["rm", "listed"]).ok();
+}
