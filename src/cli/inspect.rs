@@ -162,7 +162,7 @@ pub(crate) fn render(found: &[Json], format: &str) -> Result<String> {
     let mut found = found.to_vec();
     for json in &mut found {
         if let Some(size) = json.pointer_mut("/HostConfig/LogConfig/Size") {
-            *size = human::size(size.as_u64().unwrap_or(0)).into();
+            *size = human::size4(size.as_u64().unwrap_or(0)).into();
         }
     }
     match JsonForm::of(format) {

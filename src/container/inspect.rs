@@ -48,6 +48,14 @@ fn number(json: &Json, pointer: &str) -> i64 {
     json.pointer(pointer).and_then(Json::as_i64).unwrap_or(0)
 }
 
+/// Memory and swap together as podman shows it: unset is as much swap as memory, and unlimited is 0.
+fn swap(limit: i64, both: i64) -> i64 {
+    match both {
+        0 => limit.max(0).saturating_mul(2),
+        both => both.max(0),
+    }
+}
+
 fn words(json: &Json, pointer: &str) -> Vec<String> {
     let found = json.pointer(pointer).and_then(Json::as_array);
     let words = found.into_iter().flatten().filter_map(Json::as_str);
@@ -434,7 +442,7 @@ impl Known<'_> {
         json!({
             "Memory": number(&resources, "/memory/limit"),
             "MemoryReservation": number(&resources, "/memory/reservation"),
-            "MemorySwap": number(&resources, "/memory/swap"),
+            "MemorySwap": swap(number(&resources, "/memory/limit"), number(&resources, "/memory/swap")),
             "MemorySwappiness": number(&resources, "/memory/swappiness"),
             "KernelMemory": 0,
             "OomKillDisable": false,
@@ -721,5 +729,12 @@ mod tests {
         assert!(json["NetworkSettings"]["Ports"]["80/tcp"].is_null());
         assert_eq!(json["HostConfig"]["RestartPolicy"]["Name"], "no");
         assert_eq!(json["SizeRw"], 0);
+    }
+
+    #[test]
+    fn swap_is_shown_with_the_memory_it_follows() {
+        for (limit, both, shown) in [(64, 0, 128), (64, 100, 100), (64, -1, 0), (0, 0, 0)] {
+            assert_eq!(swap(limit, both), shown, "{limit} {both}");
+        }
     }
 }

@@ -13,25 +13,34 @@ const STORAGE_LEAST: u64 = 64 << 10;
 
 /// `64m`, `1g`, `1.5GiB`, `1024`: bytes; units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64> {
+    scaled(text, 1024)
+}
+
+/// The same in powers of 1000, whatever the unit is called: `--log-opt max-size=`, as podman reads that one.
+fn decimal(text: &str) -> Result<u64> {
+    scaled(text, 1000)
+}
+
+fn scaled(text: &str, step: u64) -> Result<u64> {
     let bad = || usage(format!("invalid size {text:?}")).hint("as in 512, 64k, 100m, 2g");
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
+    let unit = step.pow(match &lower[digits.len()..] {
         "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
         _ => return Err(bad().into()),
-    };
+    });
     if let Ok(n) = digits.parse::<u64>() {
         return Ok(n
-            .checked_mul(1 << shift)
+            .checked_mul(unit)
             .filter(|n| *n <= i64::MAX as u64)
             .ok_or_else(bad)?);
     }
     let value: f64 = digits.parse().map_err(|_| bad())?;
-    let bytes = value * (1u64 << shift) as f64;
+    let bytes = value * unit as f64;
     if !(0.0..9e18).contains(&bytes) || !digits.contains('.') {
         return Err(bad().into());
     }
@@ -247,7 +256,7 @@ pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig>
         config.driver = driver.parse()?;
     }
     for option in options {
-        config.option(option, size)?;
+        config.option(option, decimal)?;
     }
     Ok(config)
 }
@@ -292,6 +301,15 @@ mod tests {
             ("1GiB", 1 << 30),
         ] {
             assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for (text, bytes) in [
+            ("1024", 1024),
+            ("10k", 10_000),
+            ("10kib", 10_000),
+            ("1.5m", 1_500_000),
+            ("1g", 1_000_000_000),
+        ] {
+            assert_eq!(decimal(text).unwrap(), bytes, "{text}");
         }
         for bad in [
             "",
