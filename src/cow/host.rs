@@ -12,7 +12,12 @@
 //!   restart, hard links are hard links, and directory listings cost no memory. Numbers made up
 //!   for submounts are a hash of the path.
 //! - **Bindings**: before the upper refers to a number, its path is *bound* to it (and journalled);
-//!   from then on the path has that number whatever the host puts there.
+//!   from then on the path has that number whatever the host puts there. So are other names it was seen by (hard
+//!   links), with every change of it: what is done through a name is not to depend on the host's keeping it.
+//! - **Numbers given again**: what the host makes may have the number of something it removed. A number that is
+//!   bound, or that the kernel refers to, is another inode's at another path, unless one of its own paths leads to the same
+//!   inode now, or it was made at the same time. That other inode's number is made up: a hash of the path again.
+//!   What the kernel refers to and the host replaced is `ESTALE`: the kernel then looks the path up anew.
 //! - **Devices, sockets** are neither listed nor found. Fifos are shown: they are local to the
 //!   mount that opens them and lead nowhere on the host.
 //! - **Permissions** of the user are the host kernel's to check: what the user cannot read is
@@ -27,7 +32,7 @@ use super::index::Index;
 use super::meta::{Meta, Res, S_IFDIR, S_IFMT, S_IFREG, Time, errno, lk, rd, wr};
 use crate::error::Result;
 use crate::sys::fuse as sysfuse;
-use layers::{Found, Layers, Places, join};
+use layers::{Born, Found, Layers, Places, join};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, fstat};
@@ -42,12 +47,14 @@ use std::sync::{Arc, Mutex, RwLock};
 
 /// Set in every number made from a host inode.
 const HOST_BIT: u64 = 1 << 62;
-/// Set as well in numbers made up for submounts and hidden paths.
+/// Set as well in numbers made up: for submounts, hidden paths, and numbers given again.
 const HOLLOW_BIT: u64 = 1 << 61;
 /// Descriptors of lower files kept open.
 const OPEN_FILES: usize = 32;
 /// Listings of stacked directories kept.
 const LISTINGS: usize = 8;
+/// Names of an inode that are remembered before it is changed: those seen last.
+const SEEN: usize = 8;
 
 /// One name of a host directory.
 #[derive(Debug)]
@@ -61,12 +68,58 @@ pub(crate) struct HostName {
 struct Entry {
     /// Relative to the root, without a leading slash; empty for the root.
     path: Box<[u8]>,
+    /// Other paths that are bound to it,
+    names: Vec<Box<[u8]>>,
+    /// and those seen to lead to it that are not.
+    seen: Vec<Box<[u8]>>,
+    /// How many names its count of links has beside the bound ones: the host's that nobody has seen.
+    unseen: u32,
+    /// The number made from the host's inode; what is made up in its stead is another.
+    real: u64,
+    born: Born,
     lookups: u64,
     bound: bool,
     /// Mode of an inode that is made up.
     hollow: Option<u32>,
     /// The lower directories it is found in.
     places: Places,
+}
+
+impl Entry {
+    fn at(path: Box<[u8]>, found: Found) -> Entry {
+        Entry {
+            path,
+            names: Vec::new(),
+            seen: Vec::new(),
+            unseen: 0,
+            real: found.ino,
+            born: found.born,
+            lookups: 0,
+            bound: false,
+            hollow: found.hollow,
+            places: found.places,
+        }
+    }
+
+    /// Remembers another name.
+    fn note(&mut self, path: Box<[u8]>) {
+        if self.seen.contains(&path) {
+            return;
+        }
+        if self.seen.len() >= SEEN {
+            self.seen.remove(0);
+        }
+        self.seen.push(path);
+    }
+
+    /// Whether what was just found at `path`, of the same number, is this inode, which is not bound.
+    fn is_still(&self, path: &[u8], found: &Found) -> bool {
+        let another = self.born.zip(found.born).is_some_and(|(a, b)| a != b);
+        self.lookups == 0
+            || !another
+            || *self.path == *path
+            || self.seen.iter().any(|p| **p == *path)
+    }
 }
 
 #[derive(Default)]
@@ -126,16 +179,18 @@ impl HostLower {
     ) -> Result<Self> {
         let layers = Layers::open(roots, hide, stacked)?;
         let mut table = Table::default();
-        table.by_ino.insert(
-            Index::ROOT,
-            Entry {
-                path: Box::default(),
-                lookups: 0,
-                bound: true,
-                hollow: None,
-                places: layers.all(),
-            },
-        );
+        let root = Found {
+            ino: Index::ROOT,
+            hollow: None,
+            places: layers.all(),
+            linked: false,
+            born: None,
+        };
+        let root = Entry {
+            bound: true,
+            ..Entry::at(Box::default(), root)
+        };
+        table.by_ino.insert(Index::ROOT, root);
         table.by_path.insert(Box::default(), Index::ROOT);
         Ok(HostLower {
             layers,
@@ -162,16 +217,30 @@ impl HostLower {
         rd(&self.table).by_ino.get(&ino).cloned()
     }
 
-    /// The descriptor behind a number, `O_PATH`, if the path still leads to that inode.
-    fn open_ino(&self, ino: u64, entry: &Entry) -> Res<(OwnedFd, FileStat)> {
-        let fd = self
-            .layers
-            .open_path(&entry.places, &entry.path, OFlag::O_PATH)?;
-        let st = fstat(&fd)?;
-        if !entry.bound && self.layers.number(&entry.places, &st) != ino {
-            return Err(Errno::ESTALE);
+    /// Opens an inode at its path. What is bound is whatever is there now, or of several names the one that still leads to
+    /// the inode it was; else it has to be that inode.
+    fn reach(&self, entry: &Entry, flags: OFlag) -> Res<(OwnedFd, FileStat)> {
+        let open = |path: &[u8]| -> Res<(OwnedFd, FileStat)> {
+            let fd = self.layers.open_path(&entry.places, path, flags)?;
+            let st = fstat(&fd)?;
+            Ok((fd, st))
+        };
+        let is_it = |st: &FileStat| self.layers.number(&entry.places, st) == entry.real;
+        let first = open(&entry.path);
+        if matches!(&first, Ok((_, st)) if is_it(st)) {
+            return first;
         }
-        Ok((fd, st))
+        for path in entry.names.iter().chain(&entry.seen) {
+            if let Ok((fd, st)) = open(path)
+                && is_it(&st)
+            {
+                return Ok((fd, st));
+            }
+        }
+        match first {
+            Ok(_) if !entry.bound => Err(Errno::ESTALE),
+            first => first,
+        }
     }
 
     fn shown(&self, st: &FileStat) -> Meta {
@@ -203,8 +272,9 @@ impl HostLower {
                 ..Meta::default()
             }));
         }
-        match self.open_ino(ino, &entry) {
+        match self.reach(&entry, OFlag::O_PATH) {
             Ok((_, st)) => Ok(Some(self.shown(&st))),
+            Err(Errno::ESTALE) if !entry.bound => Err(Errno::ESTALE),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => Ok(None),
             Err(e) => Err(e),
         }
@@ -222,28 +292,56 @@ impl HostLower {
             return Ok(None);
         }
         let found = self.layers.find(&parent.places, &parent.path, name)?;
-        let Some(Found {
-            ino,
-            hollow,
-            places,
-        }) = found
-        else {
+        let Some(found) = found else {
             return Ok(None);
         };
+        let ino = self.number_of(&path, &found);
         let mut table = wr(&self.table);
         let path: Box<[u8]> = path.into();
-        let entry = table.by_ino.entry(ino).or_insert_with(|| Entry {
-            path: path.clone(),
-            lookups: 0,
-            bound: false,
-            hollow,
-            places: places.clone(),
-        });
+        let Some(entry) = table.by_ino.get_mut(&ino) else {
+            table.by_ino.insert(ino, Entry::at(path, found));
+            return Ok(Some(ino));
+        };
         if !entry.bound {
             // The name that was seen last is the one most likely to be there still.
-            (entry.path, entry.places) = (path, places);
+            entry.seen.retain(|p| *p != path);
+            let old = std::mem::replace(&mut entry.path, path);
+            if !found.linked {
+                entry.seen.clear();
+            } else if old != entry.path && !self.fixed {
+                entry.note(old);
+            }
+            (entry.real, entry.born, entry.places) = (found.ino, found.born, found.places);
+        } else if !self.fixed {
+            entry.note(path);
         }
         Ok(Some(ino))
+    }
+
+    /// The number of what was found at `path`, to which none is bound: the host's, unless that is another inode's.
+    fn number_of(&self, path: &[u8], found: &Found) -> u64 {
+        if self.fixed || found.hollow.is_some() {
+            return found.ino;
+        }
+        let instead = instead(path);
+        let owner = {
+            let table = rd(&self.table);
+            let known = table.by_ino.get(&instead);
+            if known.is_some_and(|e| e.real == found.ino) {
+                return instead;
+            }
+            match table.by_ino.get(&found.ino) {
+                None => return found.ino,
+                Some(e) if !e.bound && e.is_still(path, found) => return found.ino,
+                Some(e) if !e.bound => return instead,
+                Some(e) => e.clone(),
+            }
+        };
+        let mut names = std::iter::once(&owner.path).chain(&owner.names);
+        match names.any(|name| self.layers.is_at(&owner.places, name, found)) {
+            true => found.ino,
+            false => instead,
+        }
     }
 
     pub(crate) fn parent(&self, ino: u64) -> u64 {
@@ -258,7 +356,7 @@ impl HostLower {
             return *ino;
         }
         let found = self.layers.resolve(dir).ok().flatten();
-        found.map_or(Index::ROOT, |f| f.ino)
+        found.map_or(Index::ROOT, |f| self.number_of(dir, &f))
     }
 
     pub(crate) fn list(&self, dir: u64) -> Res<Arc<Vec<HostName>>> {
@@ -270,13 +368,26 @@ impl HostLower {
             return Ok(hit);
         }
         let mut out = self.layers.list(&entry.places, &entry.path)?;
+        let mut unsure = Vec::new();
         {
             let table = rd(&self.table);
-            for name in &mut out {
+            for (i, name) in out.iter_mut().enumerate() {
                 let path = join(&entry.path, &name.name);
                 if let Some(bound) = table.by_path.get(path.as_slice()) {
                     name.ino = *bound;
+                } else if !self.fixed
+                    && let Some(e) = table.by_ino.get(&name.ino)
+                    && (e.bound || *e.path != *path)
+                {
+                    unsure.push((i, path));
                 }
+            }
+        }
+        for (i, path) in unsure {
+            let name = &mut out[i];
+            let found = self.layers.find(&entry.places, &entry.path, &name.name);
+            if let Ok(Some(found)) = found {
+                name.ino = self.number_of(&path, &found);
             }
         }
         let out = Arc::new(out);
@@ -299,7 +410,7 @@ impl HostLower {
 
     pub(crate) fn readlink(&self, ino: u64) -> Res<Vec<u8>> {
         let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
-        let (fd, _) = self.open_ino(ino, &entry)?;
+        let (fd, _) = self.reach(&entry, OFlag::O_PATH)?;
         Ok(readlinkat(&fd, "")?.into_vec())
     }
 
@@ -313,10 +424,8 @@ impl HostLower {
         }
         let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let fd = self.layers.open_path(&entry.places, &entry.path, flags)?;
-        let st = fstat(&fd)?;
-        let same = entry.bound || self.layers.number(&entry.places, &st) == ino;
-        if st.st_mode & S_IFMT != S_IFREG || !same {
+        let (fd, st) = self.reach(&entry, flags)?;
+        if st.st_mode & S_IFMT != S_IFREG {
             return Err(Errno::ESTALE);
         }
         let file = Arc::new(File::from(fd));
@@ -353,7 +462,7 @@ impl HostLower {
         if entry.hollow.is_some() {
             return Ok(None);
         }
-        let (fd, _) = self.open_ino(ino, &entry)?;
+        let (fd, _) = self.reach(&entry, OFlag::O_PATH)?;
         match sysfuse::get_xattr(fd.as_fd(), name) {
             Ok(value) => Ok(Some(value)),
             Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => Ok(None),
@@ -366,7 +475,7 @@ impl HostLower {
         if entry.hollow.is_some() {
             return Ok(Vec::new());
         }
-        let (fd, _) = self.open_ino(ino, &entry)?;
+        let (fd, _) = self.reach(&entry, OFlag::O_PATH)?;
         let list = match sysfuse::list_xattr(fd.as_fd()) {
             Ok(list) => list,
             Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => return Ok(Vec::new()),
@@ -410,41 +519,106 @@ impl HostLower {
         rd(&self.table).by_ino.get(&ino).map_or(0, |e| e.lookups)
     }
 
-    /// Binds the path of `ino` to it; returns the path if that is news (for the journal).
-    pub(crate) fn bind(&self, ino: u64) -> Option<Box<[u8]>> {
-        let mut table = wr(&self.table);
-        let e = table.by_ino.get_mut(&ino)?;
-        if e.bound {
-            return None;
+    /// Whether [`HostLower::bind`] has anything to do.
+    pub(crate) fn is_bound(&self, ino: u64) -> bool {
+        let table = rd(&self.table);
+        let entry = table.by_ino.get(&ino);
+        entry.is_none_or(|e| e.bound && e.seen.is_empty())
+    }
+
+    /// Binds the paths of `ino` to it; hands those that are news to `log`, for the journal.
+    ///
+    /// # Errors
+    /// `ESTALE`, `ENOENT` and what else the host answers: its path does not lead there any more.
+    pub(crate) fn bind(&self, ino: u64, log: &mut dyn FnMut(&[u8])) -> Res<()> {
+        let Some(entry) = self.entry(ino) else {
+            return Ok(());
+        };
+        if !entry.bound && !self.fixed && entry.hollow.is_none() {
+            self.reach(&entry, OFlag::O_PATH)?;
         }
-        e.bound = true;
-        let path = e.path.clone();
-        table.by_path.insert(path.clone(), ino);
-        Some(path)
+        let mut table = wr(&self.table);
+        let Table { by_ino, by_path } = &mut *table;
+        let Some(e) = by_ino.get_mut(&ino) else {
+            return Ok(());
+        };
+        if !e.bound {
+            if by_path.contains_key(&e.path) {
+                return Err(Errno::ESTALE);
+            }
+            e.bound = true;
+            by_path.insert(e.path.clone(), ino);
+            log(&e.path);
+        }
+        for path in std::mem::take(&mut e.seen) {
+            if !by_path.contains_key(&path) {
+                by_path.insert(path.clone(), ino);
+                log(&path);
+                e.names.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of `more` names just bound to an inode are not among those that its count of links has.
+    pub(crate) fn unknown_names(&self, ino: u64, more: u32) -> u32 {
+        let mut table = wr(&self.table);
+        let Some(e) = table.by_ino.get_mut(&ino) else {
+            return 0;
+        };
+        let known = e.unseen.min(more);
+        e.unseen -= known;
+        more - known
+    }
+
+    /// An inode has so many names that are not bound.
+    pub(crate) fn set_unseen(&self, ino: u64, names: u32) {
+        if let Some(e) = wr(&self.table).by_ino.get_mut(&ino) {
+            e.unseen = names;
+        }
+    }
+
+    /// The paths bound to an inode.
+    pub(crate) fn names(&self, ino: u64) -> Vec<Box<[u8]>> {
+        let table = rd(&self.table);
+        let entry = table.by_ino.get(&ino).filter(|e| e.bound);
+        let names = entry.map(|e| std::iter::once(&e.path).chain(&e.names).cloned());
+        names.into_iter().flatten().collect()
+    }
+
+    /// The number bound to a path.
+    pub(crate) fn bound_at(&self, path: &[u8]) -> Option<u64> {
+        rd(&self.table).by_path.get(path).copied()
     }
 
     /// Restores a binding from the journal.
     pub(crate) fn rebind(&self, ino: u64, path: &[u8]) {
         let found = self.layers.resolve(path).ok().flatten();
-        let (hollow, places) = match found {
-            Some(f) => (f.hollow, f.places),
-            None => (None, self.layers.all()),
-        };
         let mut table = wr(&self.table);
         table.by_path.insert(path.into(), ino);
-        table.by_ino.insert(
+        if let Some(e) = table.by_ino.get_mut(&ino).filter(|e| e.bound) {
+            let path: Box<[u8]> = path.into();
+            if e.path != path && !e.names.contains(&path) {
+                e.names.push(path);
+            }
+            return;
+        }
+        let found = found.unwrap_or_else(|| Found {
             ino,
-            Entry {
-                path: path.into(),
-                lookups: 0,
-                bound: true,
-                hollow,
-                places,
-            },
-        );
+            hollow: None,
+            places: self.layers.all(),
+            linked: false,
+            born: None,
+        });
+        let mut entry = Entry::at(path.into(), found);
+        entry.bound = true;
+        if ino & HOLLOW_BIT == 0 {
+            entry.real = ino;
+        }
+        table.by_ino.insert(ino, entry);
     }
 
-    /// Every binding but the root's, for checkpoints.
+    /// Every binding but the root's, for checkpoints; of an inode's paths the one it has first is the first.
     pub(crate) fn bindings(&self) -> Vec<(u64, Box<[u8]>)> {
         let table = rd(&self.table);
         let mut all: Vec<_> = table
@@ -453,13 +627,21 @@ impl HostLower {
             .filter(|(_, ino)| **ino != Index::ROOT)
             .map(|(p, i)| (*i, p.clone()))
             .collect();
-        all.sort();
+        all.sort_by_cached_key(|(ino, path)| {
+            let entry = table.by_ino.get(ino);
+            (*ino, entry.is_none_or(|e| e.path != *path), path.clone())
+        });
         all
     }
 }
 
 fn hollow(path: &[u8]) -> u64 {
     from_host(hash(path)) | HOLLOW_BIT
+}
+
+/// The number of what is at a path where the host's number is taken.
+fn instead(path: &[u8]) -> u64 {
+    from_host(hash(path).rotate_left(32)) | HOLLOW_BIT
 }
 
 /// Numbers stay below 2^63: some programs take them as signed.

@@ -19,11 +19,17 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, fstat, fstatat};
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{HostName, from_host, hollow};
+
+/// When an inode was made, where the file system says that: another one of the same number was at another time.
+pub(super) type Born = Option<SystemTime>;
 
 /// Places of the directories, in order, that an inode is found in; of what is no directory the first only.
 pub(super) type Places = Box<[u16]>;
@@ -45,6 +51,12 @@ struct Root {
     salt: u64,
 }
 
+impl Root {
+    fn number(&self, ino: u64) -> u64 {
+        from_host(ino ^ self.salt)
+    }
+}
+
 /// The directories, uppermost first.
 pub(super) struct Layers {
     roots: Vec<Root>,
@@ -57,6 +69,9 @@ pub(super) struct Found {
     /// Mode of an inode that is made up (a submount, a hidden path).
     pub hollow: Option<u32>,
     pub places: Places,
+    /// It may have several names.
+    pub linked: bool,
+    pub born: Born,
 }
 
 /// What one directory has at a path.
@@ -68,6 +83,8 @@ enum Seen {
         ino: u64,
         dir: bool,
         opaque: bool,
+        linked: bool,
+        born: Born,
     },
     Hollow(u32),
 }
@@ -181,7 +198,18 @@ impl Layers {
     /// The number of what was found in the first of `places`.
     pub(super) fn number(&self, places: &[u16], st: &FileStat) -> u64 {
         let root = places.first().and_then(|p| self.root(*p).ok());
-        from_host(st.st_ino ^ root.map_or(0, |r| r.salt))
+        root.map_or(0, |r| r.number(st.st_ino))
+    }
+
+    /// Whether `path` leads to the inode that was found.
+    pub(super) fn is_at(&self, places: &[u16], path: &[u8], found: &Found) -> bool {
+        let seen = || -> Res<bool> {
+            let fd = File::from(self.open_path(places, path, OFlag::O_PATH)?);
+            let st = fd.metadata().map_err(|e| errno(&e))?;
+            let place = *places.first().ok_or(Errno::ENOENT)?;
+            Ok(self.root(place)?.number(st.ino()) == found.ino && st.created().ok() == found.born)
+        };
+        seen().unwrap_or(false)
     }
 
     /// What `name` of the directory at `dir` is, which is found in `places`.
@@ -190,33 +218,45 @@ impl Layers {
             return Ok(None);
         }
         let path = join(dir, name);
-        let mut found: Option<(u64, Option<u32>)> = None;
+        let mut found: Option<Found> = None;
         let mut merged = Vec::new();
         for place in places {
-            let (ino, hollow_mode, goes_on) = match self.look(*place, dir, name, &path)? {
+            let mut first = Found {
+                ino: 0,
+                hollow: None,
+                places: Places::default(),
+                linked: false,
+                born: None,
+            };
+            let goes_on = match self.look(*place, dir, name, &path)? {
                 Seen::Nothing => continue,
                 Seen::End => break,
-                Seen::Hollow(mode) => (hollow(&path), Some(mode), false),
-                Seen::Node { ino, dir, opaque } => {
-                    if found.is_some() && !dir {
-                        break;
-                    }
-                    (ino, None, dir && !opaque)
+                Seen::Hollow(_) if found.is_some() => break,
+                Seen::Hollow(mode) => {
+                    (first.ino, first.hollow) = (hollow(&path), Some(mode));
+                    false
+                }
+                Seen::Node { dir: false, .. } if found.is_some() => break,
+                Seen::Node {
+                    ino,
+                    dir,
+                    opaque,
+                    linked,
+                    born,
+                } => {
+                    (first.ino, first.linked, first.born) = (ino, linked, born);
+                    dir && !opaque
                 }
             };
-            if hollow_mode.is_some() && found.is_some() {
-                break;
-            }
-            found.get_or_insert((ino, hollow_mode));
+            found.get_or_insert(first);
             merged.push(*place);
             if !goes_on {
                 break;
             }
         }
-        Ok(found.map(|(ino, hollow)| Found {
-            ino,
-            hollow,
+        Ok(found.map(|first| Found {
             places: merged.into(),
+            ..first
         }))
     }
 
@@ -243,16 +283,19 @@ impl Layers {
         }
         match openat2(&root.fd, os(path), how(OFlag::O_PATH)) {
             Ok(fd) => {
-                let st = fstat(&fd)?;
-                let kind = st.st_mode & S_IFMT;
+                let fd = File::from(fd);
+                let st = fd.metadata().map_err(|e| errno(&e))?;
+                let kind = st.mode() & S_IFMT;
                 if !matches!(kind, S_IFREG | S_IFDIR | S_IFLNK | S_IFIFO) {
                     return Ok(Seen::End);
                 }
                 let is_dir = kind == S_IFDIR;
                 Ok(Seen::Node {
-                    ino: self.number(&[place], &st),
+                    ino: root.number(st.ino()),
                     dir: is_dir,
-                    opaque: !self.stacked || (is_dir && self.opaque(root, &fd, path)),
+                    opaque: !self.stacked || (is_dir && self.opaque(root, fd.as_fd(), path)),
+                    linked: !is_dir && st.nlink() > 1,
+                    born: st.created().ok(),
                 })
             }
             Err(Errno::EXDEV) => {
@@ -280,10 +323,10 @@ impl Layers {
         openat2(&root.fd, os(&join(dir, name)), how(OFlag::O_PATH)).is_ok()
     }
 
-    fn opaque(&self, root: &Root, fd: &OwnedFd, path: &[u8]) -> bool {
+    fn opaque(&self, root: &Root, fd: BorrowedFd<'_>, path: &[u8]) -> bool {
         OPAQUE
             .iter()
-            .any(|name| sysfuse::get_xattr(fd.as_fd(), name).is_ok_and(|v| v == b"y"))
+            .any(|name| sysfuse::get_xattr(fd, name).is_ok_and(|v| v == b"y"))
             || self.has(root, path, OPAQUE_FILE)
     }
 
@@ -314,7 +357,7 @@ impl Layers {
                 );
                 if shown && !hidden.contains(name) {
                     out.push(HostName {
-                        ino: from_host(item.ino() ^ self.root(*place)?.salt),
+                        ino: self.root(*place)?.number(item.ino()),
                         name: name.into(),
                         kind,
                     });

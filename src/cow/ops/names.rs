@@ -42,7 +42,7 @@ impl Server {
             self.news.tell(r.task, ino);
             match self.entry(ino, out) {
                 // Forgotten between the two looks, or a live host file that went.
-                Err(Errno::ENOENT) => {}
+                Err(Errno::ENOENT | Errno::ESTALE) => {}
                 other => return other,
             }
         }

@@ -45,6 +45,8 @@ mod freeze;
 mod freezing;
 #[cfg(test)]
 mod hosts;
+#[cfg(test)]
+mod hosts_change;
 mod io;
 #[cfg(test)]
 mod left;
@@ -151,7 +153,7 @@ impl Tree {
     /// The node of an inode, made from the lower if it has none.
     ///
     /// # Errors
-    /// `ENOENT` where no inode has that number.
+    /// `ENOENT` where no inode has that number; of a host directory's, `ESTALE` and what else it answers.
     pub(crate) fn promote(&self, ino: u64) -> Res<Arc<Node>> {
         self.promote_if(ino, |_| Ok(()))
     }
@@ -159,27 +161,55 @@ impl Tree {
     /// The same, if the lower's inode is one that the change is possible with: what is refused leaves no node.
     fn promote_if(&self, ino: u64, check: impl FnOnce(&Meta) -> Res<()>) -> Res<Arc<Node>> {
         if let Some(node) = self.node(ino) {
+            self.bind(ino, Some(&node))?;
             return Ok(node);
         }
         let meta = self.low.meta(ino);
         if let Ok(Some(meta)) = &meta {
             check(meta)?;
         }
-        if let Some(path) = self.low.as_host().and_then(|h| h.bind(ino)) {
-            self.log(&Record::Bind { ino, path: &path });
-        }
+        self.bind(ino, None)?;
         let meta = meta?.ok_or(Errno::ENOENT)?;
         let parent = if meta.is_dir() {
             self.low.parent(ino)
         } else {
             0
         };
+        if let Some(host) = self.low.as_host() {
+            let names = u32::try_from(host.names(ino).len()).unwrap_or(u32::MAX);
+            host.set_unseen(ino, meta.nlink.saturating_sub(names));
+        }
         let state = State::over_lower(meta, parent, self.low.is_live());
         let mut shard = wr(self.shard(ino));
         Ok(Arc::clone(shard.entry(ino).or_insert_with(|| {
             self.recount(0, state.cost());
             Arc::new(Node::new(ino, state))
         })))
+    }
+
+    /// Binds the names by which a host directory's inode is known: one that is about to be changed, or that has a node.
+    fn bind(&self, ino: u64, node: Option<&Arc<Node>>) -> Res<()> {
+        let Some(host) = self.low.as_host() else {
+            return Ok(());
+        };
+        // What replay sees is not its to bind.
+        if host.is_bound(ino) || (node.is_some() && self.store.is_none()) {
+            return Ok(());
+        }
+        let mut more = 0;
+        host.bind(ino, &mut |path| {
+            more += 1;
+            self.log(&Record::Bind { ino, path });
+        })?;
+        if let Some(node) = node {
+            // Links that the host made since.
+            let unknown = host.unknown_names(ino, more);
+            if unknown > 0 {
+                let meta = &mut wr(&node.state).meta;
+                meta.nlink = meta.nlink.saturating_add(unknown);
+            }
+        }
+        Ok(())
     }
 
     fn insert(&self, ino: u64, state: State) -> Arc<Node> {

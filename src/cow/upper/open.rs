@@ -140,6 +140,7 @@ impl Tree {
 
     /// After replay: orphans go, and the data files in use are counted and returned.
     fn settle(&self) -> HashMap<u64, Kept> {
+        self.settle_links();
         let mut keep = HashMap::new();
         let (mut used, mut created) = (0u64, 0);
         for node in self.nodes() {

@@ -1,8 +1,9 @@
 //! Replaying a journal: the same changes by the same code, without checks that passed before.
 
+use super::super::host::HostLower;
 use super::super::journal::Record;
 use super::super::journal::record::Extents;
-use super::super::meta::{BLOCK, Meta, Res, S_IFDIR, S_IFMT, S_IFREG, wr};
+use super::super::meta::{BLOCK, Meta, Res, S_IFDIR, S_IFMT, S_IFREG, Time, rd, wr};
 use super::super::ranges::Ranges;
 use super::Tree;
 use super::arena::{fits, is_region};
@@ -10,6 +11,7 @@ use super::node::{Body, FileBody, Node, State, Xattrs};
 use super::redo::Collected;
 use super::rename::{EXCHANGE, Names, Pair, lock_children};
 use nix::errno::Errno;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Tree {
@@ -80,7 +82,9 @@ impl Tree {
             Record::Unlink { parent, name, time } => {
                 let dir = self.replayed(parent, S_IFDIR)?;
                 let mut d = wr(&dir.state);
-                let ino = self.named(parent, &d, name)?.ok_or(Errno::ENOENT)?;
+                let Some(ino) = self.named(parent, &d, name)? else {
+                    return self.replay_lost(parent, &mut d, name, time);
+                };
                 if ino == parent {
                     return Err(Errno::EINVAL);
                 }
@@ -104,7 +108,9 @@ impl Tree {
             return self.promote(ino);
         }
         let node = match self.promote(ino) {
-            Err(Errno::ENOENT | Errno::EACCES) => self.insert(ino, self.stand_in(ino, kind)),
+            Err(Errno::ENOENT | Errno::EACCES | Errno::ESTALE) => {
+                self.insert(ino, self.stand_in(ino, kind))
+            }
             other => other?,
         };
         if kind != 0 {
@@ -142,6 +148,65 @@ impl Tree {
         }
     }
 
+    /// A name went that nothing is known of but that: the host has taken it away since. Journals of before did not bind
+    /// every name of a hard link. It stays hidden, should it come back.
+    fn replay_lost(&self, parent: u64, dir: &mut State, name: &[u8], time: Time) -> Res<()> {
+        let hides = match dir.dir() {
+            Some(body) if self.low.as_host().is_some() => self.covers(parent, body, name)?,
+            _ => return Err(Errno::ENOENT),
+        };
+        self.edit(dir, |body| body.take(name, hides))?;
+        dir.meta.touch(time);
+        Ok(())
+    }
+
+    /// After replay over a host directory that may have changed: an inode has at least as many links as there are names of
+    /// it. The host may have taken away or added some since they were counted, and removals count them down.
+    pub(super) fn settle_links(&self) {
+        let Some(host) = self.low.as_host().filter(|h| h.is_live()) else {
+            return;
+        };
+        let nodes = self.nodes();
+        let mut names: HashMap<u64, u32> = HashMap::new();
+        for node in &nodes {
+            let state = rd(&node.state);
+            for slot in state.dir().into_iter().flat_map(|d| d.names.values()) {
+                *names.entry(slot.ino).or_default() += 1;
+            }
+        }
+        for node in nodes.iter().filter(|n| HostLower::owns(n.ino)) {
+            let paths = host.names(node.ino);
+            let shown = paths.iter().filter(|p| self.shows(host, p)).count();
+            let shown = u32::try_from(shown).unwrap_or(u32::MAX);
+            let known = shown.saturating_add(names.get(&node.ino).copied().unwrap_or(0));
+            let mut state = wr(&node.state);
+            if !state.meta.is_dir() {
+                state.meta.nlink = state.meta.nlink.max(known);
+                host.set_unseen(node.ino, state.meta.nlink - known);
+            }
+        }
+    }
+
+    /// Whether a bound name of the lower is to be seen, wherever its directory is now.
+    fn shows(&self, host: &HostLower, path: &[u8]) -> bool {
+        if path.is_empty() {
+            return true;
+        }
+        let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(cut) => (&path[..cut], &path[cut + 1..]),
+            None => (&path[..0], path),
+        };
+        match host.bound_at(dir).and_then(|dir| self.node(dir)) {
+            Some(node) => {
+                let state = rd(&node.state);
+                let names = state.dir().filter(|_| state.meta.nlink > 0);
+                names.is_some_and(|d| d.base && !d.names.contains_key(name))
+            }
+            // Nothing in it was changed, unless it went itself.
+            None => self.shows(host, dir),
+        }
+    }
+
     fn replay_rename(&self, record: &Record<'_>) -> Res<()> {
         let Record::Rename {
             parent,
@@ -161,11 +226,27 @@ impl Tree {
         let mut dirs = Pair::lock(&from, &to);
         let ino = {
             let (p, dir) = dirs.from();
-            self.named(p, dir, name)?.ok_or(Errno::ENOENT)?
+            self.named(p, dir, name)?
         };
         let over = {
             let (p, dir) = dirs.to();
             self.named(p, dir, newname)?
+        };
+        let Some(ino) = ino else {
+            if flags & EXCHANGE != 0 {
+                // The other one at least is somewhere.
+                return Ok(());
+            }
+            // All that is known of what was moved there is that nothing else is there any more.
+            let (p, dir) = dirs.from();
+            self.replay_lost(p, dir, name, time)?;
+            let (p, dir) = dirs.to();
+            let Some(over) = over.filter(|o| *o != parent && *o != newparent) else {
+                return self.replay_lost(p, dir, newname, time);
+            };
+            let target = self.replayed(over, 0)?;
+            let mut t = wr(&target.state);
+            return self.apply_remove((p, dir), (over, &mut t), newname, time);
         };
         if [Some(ino), over]
             .into_iter()
