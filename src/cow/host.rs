@@ -18,6 +18,8 @@
 //!   bound, or that the kernel refers to, is another inode's at another path, unless one of its own paths leads to the same
 //!   inode now, or it was made at the same time. That other inode's number is made up: a hash of the path again.
 //!   What the kernel refers to and the host replaced is `ESTALE`: the kernel then looks the path up anew.
+//! - **Content** of what is bound is read from what is at its path now. When a file is opened whose content the host changed
+//!   since it was opened last, the kernel drops what it has of it; while it is open, when its size or time changed.
 //! - **Devices, sockets** are neither listed nor found. Fifos are shown: they are local to the
 //!   mount that opens them and lead nowhere on the host.
 //! - **Permissions** of the user are the host kernel's to check: what the user cannot read is
@@ -49,7 +51,7 @@ use std::sync::{Arc, Mutex, RwLock};
 const HOST_BIT: u64 = 1 << 62;
 /// Set as well in numbers made up: for submounts, hidden paths, and numbers given again.
 const HOLLOW_BIT: u64 = 1 << 61;
-/// Descriptors of lower files kept open.
+/// Descriptors of lower files kept open, of inodes that are not bound.
 const OPEN_FILES: usize = 32;
 /// Listings of stacked directories kept.
 const LISTINGS: usize = 8;
@@ -83,7 +85,12 @@ struct Entry {
     hollow: Option<u32>,
     /// The lower directories it is found in.
     places: Places,
+    /// What it was when it was last opened.
+    opened: Option<Print>,
 }
+
+/// Device, inode, size and times of a file.
+type Print = (u64, u64, i64, [i64; 4]);
 
 impl Entry {
     fn at(path: Box<[u8]>, found: Found) -> Entry {
@@ -98,6 +105,7 @@ impl Entry {
             bound: false,
             hollow: found.hollow,
             places: found.places,
+            opened: None,
         }
     }
 
@@ -414,33 +422,68 @@ impl HostLower {
         Ok(readlinkat(&fd, "")?.into_vec())
     }
 
-    fn file(&self, ino: u64) -> Res<Arc<File>> {
-        let mut open = lk(&self.open);
-        if let Some(i) = open.iter().position(|(n, _)| *n == ino) {
-            let hit = open.remove(i);
-            let file = Arc::clone(&hit.1);
-            open.push(hit);
-            return Ok(file);
-        }
+    /// A regular file's content, opened; none of what is made up.
+    ///
+    /// # Errors
+    /// `ESTALE`: something else is there now; and what the host answers.
+    pub(crate) fn content(&self, ino: u64) -> Res<Option<Arc<File>>> {
         let entry = self.entry(ino).ok_or(Errno::ENOENT)?;
+        if entry.hollow.is_some() {
+            return Ok(None);
+        }
+        // What is bound is whatever is at the path now.
+        let keep = self.fixed || !entry.bound;
+        if keep {
+            let mut open = lk(&self.open);
+            if let Some(i) = open.iter().position(|(n, _)| *n == ino) {
+                let hit = open.remove(i);
+                let file = Arc::clone(&hit.1);
+                open.push(hit);
+                return Ok(Some(file));
+            }
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
         let (fd, st) = self.reach(&entry, flags)?;
         if st.st_mode & S_IFMT != S_IFREG {
             return Err(Errno::ESTALE);
         }
         let file = Arc::new(File::from(fd));
-        if open.len() >= OPEN_FILES {
-            open.remove(0);
+        if keep {
+            let mut open = lk(&self.open);
+            if open.len() >= OPEN_FILES {
+                open.remove(0);
+            }
+            open.push((ino, Arc::clone(&file)));
         }
-        open.push((ino, Arc::clone(&file)));
-        Ok(file)
+        Ok(Some(file))
+    }
+
+    /// A file is opened: whether its content is what it was the last time, as far as the host tells.
+    ///
+    /// # Errors
+    /// As [`HostLower::content`].
+    pub(crate) fn opened(&self, ino: u64) -> Res<bool> {
+        let Some(file) = self.content(ino)? else {
+            return Ok(true);
+        };
+        let st = fstat(&*file)?;
+        let changed = [st.st_mtime, st.st_mtime_nsec, st.st_ctime, st.st_ctime_nsec];
+        let now = (st.st_dev, st.st_ino, st.st_size, changed);
+        let mut table = wr(&self.table);
+        let entry = table.by_ino.get_mut(&ino).ok_or(Errno::ESTALE)?;
+        let before = entry.opened.replace(now);
+        Ok(before.is_none_or(|before| before == now))
     }
 
     pub(crate) fn read(&self, ino: u64, offset: u64, part: &mut [u8]) -> Res<usize> {
-        if self.entry(ino).is_some_and(|e| e.hollow.is_some()) {
-            return Ok(0);
+        match self.content(ino)? {
+            Some(file) => Self::read_from(&file, offset, part),
+            None => Ok(0),
         }
-        let file = self.file(ino)?;
+    }
+
+    /// Fills `part`, or as much of it as there is.
+    pub(crate) fn read_from(file: &File, offset: u64, part: &mut [u8]) -> Res<usize> {
         let mut n = 0;
         while n < part.len() {
             match file.read_at(&mut part[n..], offset + n as u64) {

@@ -56,6 +56,7 @@ impl Tree {
         let _gate = self.change()?;
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);
+        self.follow(ino, &mut state);
         let before = state.meta;
         let time = now();
         let chown = set.uid.is_some() || set.gid.is_some();
@@ -182,6 +183,7 @@ impl Tree {
         }
         let node = self.promote(ino)?;
         let mut state = wr(&node.state);
+        self.follow(ino, &mut state);
         let time = now();
         if !state.meta.is_dir() {
             state.meta.mode = killed(state.meta.mode, who, state.meta.gid);

@@ -192,6 +192,7 @@ impl Tree {
         }
         let time = now();
         self.room(name_cost(name))?;
+        self.follow(ino, &mut inode);
         if inode.meta.nlink == 0 {
             // What was written to it before it had a name is on no list.
             self.content_first(&node, &mut inode, true);

@@ -2,12 +2,13 @@
 
 use super::super::Cow;
 use super::super::journal::Record;
-use super::super::meta::Time;
-use super::SetAttr;
+use super::super::meta::{Meta, Time};
 use super::durability::{ROOT, content, open, put};
-use std::fs::{create_dir, hard_link, remove_file, rename, write};
+use super::{SetAttr, Stamp};
+use std::fs::{File, create_dir, hard_link, remove_file, rename, write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 fn find(cow: &Cow, dir: u64, name: &[u8]) -> u64 {
     cow.tree.lookup(dir, name).unwrap().unwrap()
@@ -288,4 +289,74 @@ fn a_journal_opens_whose_names_were_not_bound_and_are_gone() {
         // What comes back stays hidden.
         write(lower.join("gone"), b"back").unwrap();
     }
+}
+
+fn meta(cow: &Cow, ino: u64) -> Meta {
+    cow.tree.getattr(ino).unwrap().0
+}
+
+fn set_mtime(path: &Path, time: SystemTime) {
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+#[test]
+fn a_file_with_another_mode_inside_goes_on_showing_what_the_host_writes() {
+    let (dir, lower) = place();
+    let conf = lower.join("conf");
+    let later = SystemTime::now() + Duration::from_secs(100);
+    write(&conf, b"old").unwrap();
+    let cow = open(dir.path());
+    let ino = find(&cow, 1, b"conf");
+    chmod(&cow, ino, 0o600);
+    let set = meta(&cow, ino).mtime;
+    assert_eq!(content(&cow, "/conf"), b"old");
+    assert_eq!(cow.tree.openable(ino), Ok(true));
+    // The host's clock of files may be some milliseconds behind.
+    std::thread::sleep(Duration::from_millis(20));
+    // Saved by renaming,
+    write(lower.join("new"), b"longer than it was").unwrap();
+    set_mtime(&lower.join("new"), later);
+    rename(lower.join("new"), &conf).unwrap();
+    assert_eq!(content(&cow, "/conf"), b"longer than it was");
+    assert_eq!(meta(&cow, ino).mtime.sec, seconds(later));
+    assert_eq!(cow.tree.openable(ino), Ok(false));
+    assert_eq!(cow.tree.openable(ino), Ok(true));
+    // in place, with the same length and an old time.
+    write(&conf, b"longer than it WAS").unwrap();
+    set_mtime(&conf, later);
+    assert_eq!(cow.tree.openable(ino), Ok(false));
+    assert_eq!(content(&cow, "/conf"), b"longer than it WAS");
+    // The time stays the host's when something else is set,
+    chmod(&cow, ino, 0o640);
+    cow.tree.setxattr(ROOT, ino, b"user.a", b"1", 0).unwrap();
+    cow.tree.link(ino, 1, b"link").unwrap();
+    cow.tree.rename(ROOT, 1, b"conf", 1, b"moved", 0).unwrap();
+    assert_eq!(meta(&cow, ino).mtime.sec, seconds(later));
+    cow.sync().unwrap();
+    drop(cow);
+    let cow = open(dir.path());
+    let ino = find(&cow, 1, b"moved");
+    assert_eq!(meta(&cow, ino).mtime.sec, seconds(later));
+    // until a time is.
+    let time = SetAttr {
+        mtime: Some(Stamp::At(set)),
+        ..SetAttr::default()
+    };
+    cow.tree.setattr(ROOT, ino, &time).unwrap();
+    set_mtime(&conf, SystemTime::now() - Duration::from_secs(1));
+    assert_eq!(meta(&cow, ino).mtime, set);
+    // What is written inside is written over what the host has now.
+    write(&conf, b"the host's last word").unwrap();
+    put(&cow, ino, 0, b"THE");
+    assert_eq!(content(&cow, "/moved"), b"THE host's last word");
 }

@@ -1,5 +1,6 @@
 //! Reading, writing, truncating, punching, seeking.
 
+use super::super::host::HostLower;
 use super::super::meta::{BLOCK, Caller, Res, S_ISGID, S_ISUID, SIZE_MAX, Time, rd, wr};
 use super::attr::killed;
 use super::extent::{Piece, not_too_scattered};
@@ -238,10 +239,15 @@ impl Tree {
 
     /// Copies what the lower has of a file; returns its length.
     fn copy_content(&self, node: &Node, f: &mut FileBody) -> Res<u64> {
+        let host = self.low.as_host().ok_or(Errno::EIO)?;
+        // One file from end to end, whatever the host puts at its path meanwhile.
+        let Some(from) = host.content(node.ino)? else {
+            return Ok(0);
+        };
         let mut at = 0;
         let mut buf = vec![0; 1 << 20];
         loop {
-            let n = self.low.read(node.ino, at, &mut buf)?;
+            let n = HostLower::read_from(&from, at, &mut buf)?;
             let part = &buf[..n];
             if part.is_empty() {
                 return Ok(at);

@@ -236,12 +236,31 @@ impl Tree {
             && f.live
             && let Some(low) = self.low.meta(ino)?
         {
-            // Content is still the host's: so are its size and, until set, its time.
+            if low.kind() != state.meta.kind() {
+                // Nothing is left of it.
+                return Ok(state.meta);
+            }
+            // Content is still the host's: so are its size and, if it changed since anything was set here, its time.
             let mut meta = state.meta;
             meta.size = low.size;
+            if low.ctime > meta.ctime && low.mtime > meta.ctime {
+                (meta.mtime, meta.ctime) = (low.mtime, low.ctime.max(meta.ctime));
+            }
             return Ok(meta);
         }
         Ok(state.meta)
+    }
+
+    /// Before attributes of a locked node are set: the time that a live host gave its content stays.
+    fn follow(&self, ino: u64, state: &mut State) {
+        let live = matches!(&state.body, Body::File(f) if f.live);
+        if live
+            && let Ok(meta) = self.meta_of(ino, state)
+            && meta.mtime != state.meta.mtime
+        {
+            (state.meta.mtime, state.meta.ctime) = (meta.mtime, meta.ctime);
+            self.log_attr(ino, state);
+        }
     }
 
     /// Metadata as shown inside, and the number of 512-byte blocks.
@@ -342,14 +361,18 @@ impl Tree {
         }
     }
 
-    /// Whether the content can be read: what a live host refuses its user is refused here.
-    pub(crate) fn openable(&self, ino: u64) -> Res<()> {
+    /// Whether the content can be read: what a live host refuses its user is refused here. False where the host changed it since it
+    /// was opened last.
+    pub(crate) fn openable(&self, ino: u64) -> Res<bool> {
         if let Some(node) = self.node(ino)
             && !matches!(&rd(&node.state).body, Body::File(f) if f.live)
         {
-            return Ok(());
+            return Ok(true);
         }
-        self.low.read(ino, 0, &mut []).map(|_| ())
+        match self.low.as_host() {
+            Some(host) => host.opened(ino),
+            None => self.low.read(ino, 0, &mut []).map(|_| true),
+        }
     }
 
     /// Whether changes are possible at all.

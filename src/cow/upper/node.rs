@@ -312,7 +312,8 @@ impl State {
     pub(crate) fn sectors(&self, size: u64) -> u64 {
         match &self.body {
             Body::File(f) => {
-                let base = f.base_len.min(size).div_ceil(BLOCK);
+                let base = if f.live { size } else { f.base_len.min(size) };
+                let base = base.div_ceil(BLOCK);
                 let low = f.valid.missing(0, base);
                 (f.valid.blocks() + low) * (BLOCK / 512)
             }

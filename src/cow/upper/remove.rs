@@ -60,6 +60,7 @@ impl Tree {
         {
             return Err(Errno::ENOTEMPTY);
         }
+        self.follow(ino, &mut victim);
         let time = now();
         let seq = self.log(&Record::Unlink { parent, name, time });
         self.apply_remove((parent, &mut state), (ino, &mut victim), name, time)?;

@@ -142,6 +142,10 @@ impl Tree {
             // Programs rely on that order without asking for it.
             self.content_first(&moved, &mut m, false);
         }
+        self.follow(ino, &mut m);
+        if let Some((o, t)) = over.zip(t.as_mut()) {
+            self.follow(o, t);
+        }
         let rename = Record::Rename {
             parent,
             name,

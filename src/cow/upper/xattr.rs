@@ -266,6 +266,7 @@ impl Tree {
         time: Time,
     ) -> Res<()> {
         self.own_xattrs(ino, state)?;
+        self.follow(ino, state);
         self.log(&Record::Xattr {
             ino,
             name,
