@@ -11,6 +11,7 @@
 use super::super::journal::Record;
 use super::super::journal::Step;
 use super::super::journal::file::Watch;
+use super::super::journal::record::Extents;
 use super::super::meta::{Res, lk, rd, wr};
 use super::flush::extents;
 use super::node::{Body, Node};
@@ -116,6 +117,17 @@ impl Tree {
         let state = rd(&node.state);
         let (target, x) = match &state.body {
             Body::Link(target) => (&**target, Default::default()),
+            // Without content of the lower's it would be one that was emptied here.
+            Body::File(f) if f.live => {
+                let base_len = f.base_len.max(1);
+                (
+                    &b""[..],
+                    Extents {
+                        base_len,
+                        ..extents(f)
+                    },
+                )
+            }
             Body::File(f) => (&b""[..], extents(f)),
             _ => (&b""[..], Default::default()),
         };

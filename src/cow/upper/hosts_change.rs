@@ -360,3 +360,32 @@ fn a_file_with_another_mode_inside_goes_on_showing_what_the_host_writes() {
     put(&cow, ino, 0, b"THE");
     assert_eq!(content(&cow, "/moved"), b"THE host's last word");
 }
+
+#[test]
+fn an_empty_file_of_the_host_is_the_host_s_after_a_fold_too() {
+    let (dir, lower) = place();
+    for name in ["log", "emptied"] {
+        write(lower.join(name), b"").unwrap();
+    }
+    write(lower.join("emptied"), b"something").unwrap();
+    let cow = open(dir.path());
+    chmod(&cow, find(&cow, 1, b"log"), 0o600);
+    let empty = SetAttr {
+        size: Some(0),
+        ..SetAttr::default()
+    };
+    let emptied = find(&cow, 1, b"emptied");
+    cow.tree.setattr(ROOT, emptied, &empty).unwrap();
+    for n in 0..3 {
+        cow.tree.fold(&mut |_| Ok(())).unwrap();
+        if n == 1 {
+            cow.sync().unwrap();
+        }
+    }
+    drop(cow);
+    write(lower.join("log"), b"line").unwrap();
+    write(lower.join("emptied"), b"something else").unwrap();
+    let cow = open(dir.path());
+    assert_eq!(content(&cow, "/log"), b"line");
+    assert_eq!(content(&cow, "/emptied"), b"");
+}
