@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{format, warn};
+use crate::container::descriptors;
 use crate::container::env::{self, Env, Setting};
 use crate::container::exec::{Session, exec};
 use crate::container::record::Containers;
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Pass this many of the caller's descriptors, from 3 on
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u16,
+    /// Pass these descriptors of the caller, under their numbers
+    #[arg(long, value_name = "FD", value_delimiter = ',')]
+    preserve_fd: Vec<i32>,
     /// Give the command all capabilities
     #[arg(long)]
     privileged: bool,
@@ -81,7 +85,8 @@ pub(crate) fn run(args: Args) -> Result<u8> {
         privileged: args.privileged,
         detach: args.detach,
         size: None,
-        preserve_fds: args.preserve_fds,
+        descriptors: descriptors::asked(args.preserve_fds, args.preserve_fd)?,
+        preserve_fds: 0,
         signals_group: false,
     };
     let detached = session.detach;

@@ -16,6 +16,7 @@ use clap::ArgAction;
 
 pub(super) use self::bounds::Bounds;
 use super::{complain, format, notice, progress, pull, rmi, warn};
+use crate::container::descriptors;
 use crate::container::devices::Device;
 use crate::container::env::{self, Setting};
 use crate::container::linger;
@@ -45,6 +46,12 @@ pub(crate) struct Args {
     /// Remove the image, too, when the container has ended, unless another uses it; means --rm
     #[arg(long)]
     rmi: bool,
+    /// Pass this many of the caller's descriptors, from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u16,
+    /// Pass these descriptors of the caller, under their numbers
+    #[arg(long, value_name = "FD", value_delimiter = ',')]
+    preserve_fd: Vec<i32>,
     #[command(flatten)]
     shared: Shared,
 }
@@ -264,6 +271,7 @@ struct Rights {
 pub(crate) fn run(args: Args) -> Result<u8> {
     let mut request = request(args.shared, args.detach)?;
     request.remove |= args.rmi;
+    request.descriptors = descriptors::asked(args.preserve_fds, args.preserve_fd)?;
     let store = Store::open()?;
     let progress = progress::for_stderr(request.quiet);
     match run_container(&store, &request, progress.as_ref())? {

@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let chosen = wanted.find(&store)?;
     let how = How {
         attach,
+        activation: true,
         interactive: args.interactive,
         sig_proxy: args.sig_proxy,
         detach_keys: args.detach_keys.clone(),

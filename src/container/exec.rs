@@ -9,13 +9,14 @@
 //! Ctrl-C without a terminal ends the client.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
 use super::attach::{Attach, Ended, attach, wait_started};
+use super::descriptors::{Asked, Descriptors};
 use super::protocol::{FRAME, Frame, pieces};
 use super::record::{Containers, Record, State, random_id};
 use super::request::Streams;
@@ -23,7 +24,7 @@ use super::run::Outcome;
 use super::supervisor;
 use super::terminal::{self, DetachKeys};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
-use crate::sys::file::{send_message, standing};
+use crate::sys::file::send_message;
 use crate::trace;
 
 /// What is to be executed, as it goes over the socket.
@@ -55,7 +56,10 @@ pub struct Session {
     /// Rows and columns of the caller's terminal.
     #[serde(default)]
     pub size: Option<(u16, u16)>,
-    /// `--preserve-fds`: so many descriptors from 3 on follow.
+    /// `--preserve-fds`, `--preserve-fd`, on the client's side.
+    #[serde(skip)]
+    pub descriptors: Asked,
+    /// So many descriptors from 3 on follow; set when they are taken.
     #[serde(default)]
     pub preserve_fds: u16,
     /// A signal is for its whole process group (a health check that overruns).
@@ -125,7 +129,11 @@ pub(super) fn open(containers: &Containers, record: &Record, session: &Session) 
     if record.state != State::Running {
         return Err(improper().into());
     }
-    let fds = preserved(session.preserve_fds)?;
+    let fds = Descriptors::of(&session.descriptors)?.copies()?;
+    let session = Session {
+        preserve_fds: u16::try_from(fds.len())?,
+        ..session.clone()
+    };
     let place = containers.place(&record.id);
     let socket = match supervisor::connect(&place.live, supervisor::PATIENCE) {
         Ok(socket) => socket,
@@ -134,7 +142,7 @@ pub(super) fn open(containers: &Containers, record: &Record, session: &Session) 
         }
         Err(_) => return Err(improper().into()),
     };
-    let json = serde_json::to_vec(session).map_err(|e| failed(e.to_string()))?;
+    let json = serde_json::to_vec(&session).map_err(|e| failed(e.to_string()))?;
     for packet in pieces(&json, Frame::More, Frame::Exec) {
         send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL)
             .fault(|| failed("asking the container's supervisor for a process"))?;
@@ -145,21 +153,8 @@ pub(super) fn open(containers: &Containers, record: &Record, session: &Session) 
     Ok(socket)
 }
 
-/// The caller's descriptors from 3 on.
-fn preserved(count: u16) -> Result<Vec<BorrowedFd<'static>>> {
-    let missing = |n: i32| {
-        usage(format!(
-            "file descriptor {n} is not available - the preserve-fds option requires that file descriptors must be passed"
-        ))
-    };
-    let numbers = (3..).take(usize::from(count));
-    numbers
-        .map(|n| standing(n).ok_or_else(|| missing(n).into()))
-        .collect()
-}
-
 /// Waits until the session asks for them, and sends them.
-fn hand_descriptors(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
+fn hand_descriptors(socket: &OwnedFd, fds: &[OwnedFd]) -> Result<()> {
     let mut buffer = [0; FRAME];
     loop {
         // What else may come first is an error, which is read again where errors are.
@@ -176,7 +171,7 @@ fn hand_descriptors(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
     }
     let _ = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty());
     for fd in fds {
-        send_message(socket, b"\0", Some(*fd))
+        send_message(socket, b"\0", Some(fd.as_fd()))
             .fault(|| failed("handing descriptors to the process"))?;
     }
     Ok(())

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod control;
 pub mod copy;
 mod damaged;
+pub mod descriptors;
 pub mod devices;
 pub mod diff;
 pub mod env;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use super::descriptors::Descriptors;
 use super::limits;
 use super::make::{self, Stored};
 use super::notify::{self, Notify};
@@ -143,6 +144,7 @@ pub fn prepare(
         pasta: network.pasta,
         shares: shared::whose(request).map(str::to_owned),
         passed: None,
+        descriptors: Descriptors::default(),
         notify,
         cgroups,
         limits,

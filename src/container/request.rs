@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::descriptors::Asked;
 use super::devices::Device;
 use super::env::Setting;
 use super::health;
@@ -68,6 +69,9 @@ pub struct Request {
     pub mounts: Vec<MountRequest>,
     /// `--device`.
     pub devices: Vec<Device>,
+    /// `--preserve-fds`, `--preserve-fd`; of one run only.
+    #[serde(skip)]
+    pub descriptors: Asked,
     /// `--shm-size`, bytes.
     pub shm_size: Option<u64>,
     /// `--storage-opt size=`, bytes that the container's changes may take.

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::unistd::Pid;
 
 use super::attach::{Attach, Ended, attach, wait_started};
+use super::descriptors::Descriptors;
 use super::events::Action;
 use super::logs::{self, Driver};
 use super::make::make;
@@ -49,7 +50,9 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     let keys = DetachKeys::parse(keys)?;
     let containers = Containers::of(store);
     containers.heal_live();
-    let job = make(store, &containers, request, progress)?;
+    let descriptors = Descriptors::take(&request.descriptors)?;
+    let mut job = make(store, &containers, request, progress)?;
+    job.descriptors = descriptors;
     let id = job.record.id.clone();
     let attached = containers.later(&job.record, Action::Attach);
     let how = (!request.detach).then_some(Attach {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::ask::{Heard, Question, ask};
 use super::attach::{self, Attach, Ended, Join};
 use super::control::silent;
+use super::descriptors::{Asked, Descriptors};
 use super::events::Action;
 use super::host;
 use super::image;
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct How {
     /// Stay with it.
     pub attach: bool,
+    /// Descriptors that a service manager has passed to this process are the container's.
+    pub activation: bool,
     /// Give it standard input.
     pub interactive: bool,
     /// Pass signals on.
@@ -51,6 +54,10 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     let keys = DetachKeys::parse(keys)?;
     let containers = Containers::of(store);
     elsewhere(record)?;
+    let descriptors = match how.activation && !record.state.live() {
+        true => Descriptors::take(&Asked::default())?,
+        false => Descriptors::default(),
+    };
     let job = match record.state {
         State::Paused | State::Stopping => {
             let text = "must be in Created or Stopped state to be started";
@@ -65,6 +72,7 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     let Some(mut job) = job else {
         return beside(&containers, record, how, keys);
     };
+    job.descriptors = descriptors;
     job.input_once = how.attach && how.interactive && job.interactive;
     let attached = containers.later(&job.record, Action::Attach);
     let how = how.attach.then(|| Attach {

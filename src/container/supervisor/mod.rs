@@ -51,11 +51,13 @@ use self::relay::Relay;
 use self::sessions::Sessions;
 use self::strays::Strays;
 use self::streams::Streams;
+use super::descriptors::Descriptors;
 use super::events::{self, Action, Event};
 use super::logs::Driver;
 use super::notify::Notify;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
+use super::restart::Restart;
 use super::{host, shared};
 use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
 use crate::cow::{self, Cow, Server};
@@ -97,6 +99,8 @@ pub struct Job {
     pub shares: Option<String>,
     /// Its standard streams, where they are those of the process that started it (`--log-driver passthrough`).
     pub passed: Option<[OwnedFd; 3]>,
+    /// More descriptors of that process.
+    pub descriptors: Descriptors,
     /// The service manager that is to hear of it.
     pub notify: Option<Notify>,
     /// What control groups this host has.
@@ -199,6 +203,9 @@ fn supervise(mut job: Job, client: OwnedFd) {
     let mut front = Front::new(&job, client, signals, log, listener);
     let mut scope = None;
     let first = start(&job, &mut scope);
+    if job.record.restart == Restart::No {
+        job.descriptors = Descriptors::default();
+    }
     let ended = first.map(|running| live(&mut job, &mut front, running, scope.as_ref()));
     let ended = ended.map(|ended| again::repeat(&mut job, &mut front, &mut scope, ended));
     if let Some(scope) = scope {
@@ -342,12 +349,14 @@ fn bring_up(job: &Job, running: &mut Running, scope: &mut Option<Scope>) -> Resu
     };
     running.streams = ours;
     let (within, shm) = another(job)?;
+    let mut spec = job.spec.clone();
+    let extra_fds = job.descriptors.hand_out(&mut spec, job.init)?;
     let plan = Plan {
-        spec: job.spec.clone(),
+        spec,
         root: runtime::Root::Fuse,
         terminal: job.terminal,
         stdio: Some(theirs),
-        extra_fds: Vec::new(),
+        extra_fds,
         wait_release: job.pasta.is_some(),
         mapping: job.mapping.clone(),
         init: job.init,
