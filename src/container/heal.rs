@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::events::{self, Action, Event};
 use super::host;
 use super::record::{Containers, Place, Record, State, locked, unless_gone};
+use crate::cgroup::Scope;
 use crate::error::Result;
 use crate::store::files::{self, Lock};
 
@@ -43,6 +44,14 @@ impl Containers {
         }
         if let Some(init) = record.init.filter(|_| record.boot == host::boot_id()) {
             host::kill_process(init);
+            // In a PID namespace that is not its own the others live on.
+            let scope = record.scope.as_ref().map(|path| Scope {
+                path: path.into(),
+                calls: 0,
+            });
+            if let Some(Err(e)) = scope.map(|scope| scope.kill()) {
+                log::warn!("ending what container {id} left: {e:#}");
+            }
             record.helpers.iter().copied().for_each(host::kill_process);
         }
         if record.state.up() {

@@ -365,7 +365,11 @@ impl Known<'_> {
             "GroupAdd": words(&self.asked, "/group_add"),
             "Init": self.asked_for("/init"),
             "ExtraHosts": self.extra_hosts(),
-            "IpcMode": self.namespace("ipc", "shareable"),
+            "IpcMode": self.namespace("ipc", match text(&self.asked, "/sharing/shm").as_str() {
+                "Private" => "private",
+                "None" => "none",
+                _ => "shareable",
+            }),
             "Links": null,
             "OomScoreAdj": number(&self.spec, "/process/oomScoreAdj"),
             "PidMode": self.namespace("pid", "private"),
@@ -397,6 +401,7 @@ impl Known<'_> {
     /// Whose a namespace is.
     fn namespace(&self, kind: &str, own: &str) -> String {
         match text(&self.asked, &format!("/sharing/{kind}")).as_str() {
+            "" if self.asked_for(&format!("/sharing/host_{kind}")) => "host".to_owned(),
             "" => own.to_owned(),
             id => format!("container:{id}"),
         }

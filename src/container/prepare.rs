@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 
 use super::descriptors::Descriptors;
 use super::limits;
@@ -15,7 +15,7 @@ use super::make::{self, Stored};
 use super::notify::{self, Notify};
 use super::record::{Containers, Place, Record, State, careful_json};
 use super::request::{Request, Seccomp};
-use super::spec::mounts::{Defaults, Resolved, SHM_SIZE};
+use super::spec::mounts::{Defaults, Ipc, Resolved, SHM_SIZE};
 use super::spec::{self, ImageSays, Parts};
 use super::supervisor::Job;
 use super::user::{self, User};
@@ -64,6 +64,8 @@ pub fn prepare(
 ) -> Result<(Job, Vec<Published>)> {
     let Ground { mapping, image } = ground;
     let (request, place) = (&stored.request, held.place);
+    let cgroups = cgroup::detect();
+    shared::check_ends(request, &cgroups)?;
     let hostname = match &request.sharing.uts {
         Some(id) => shared::spec(containers, id)?.hostname().clone(),
         None => None,
@@ -110,7 +112,6 @@ pub fn prepare(
     let asks = told.is_some();
     files.extend(told.map(|path| (notify::INSIDE, path)));
     trace::mark("files written");
-    let cgroups = cgroup::detect();
     let mut spec = build_spec(
         request,
         says,
@@ -178,7 +179,7 @@ fn hostname(request: &Request, id: &str) -> String {
     let own = || id[..12].to_owned();
     match &request.hostname {
         Some(name) => name.clone(),
-        None if request.network == NetworkMode::Host => {
+        None if request.network == NetworkMode::Host || request.sharing.host_uts => {
             nix::unistd::gethostname().map_or_else(|_| own(), |n| n.to_string_lossy().into_owned())
         }
         None => own(),
@@ -364,6 +365,8 @@ fn build_spec(
         Defaults {
             shm_size: request.shm_size.unwrap_or(SHM_SIZE),
             own_network,
+            own_processes: !request.sharing.host_pid,
+            ipc: ipc(request),
             tty_group: mapping.host_gid(5).is_some(),
             privileged: request.security.privileged,
             writable_tmp: request.read_only && request.read_only_tmpfs,
@@ -402,15 +405,23 @@ fn build_spec(
         mounts,
         network_sysctls: network::sysctls(&request.network, last_gid.unwrap_or(0)),
         join: joins.collect(),
-        shared: if own_network {
-            Vec::new()
-        } else {
-            vec![LinuxNamespaceType::Network]
-        },
+        shared: shared::of_host(&request),
         cgroup: None,
         resources: limits::resources(&request.limits)?,
         devices: Vec::new(),
     })
+}
+
+/// What there is of shared memory and message queues.
+fn ipc(request: &Request) -> Ipc {
+    match (request.sharing.host_ipc, request.sharing.shm) {
+        // Not every host has message queues to look at.
+        (true, _) => Ipc::Host {
+            queues: Path::new("/dev/mqueue").is_dir(),
+        },
+        (false, shared::Shm::None) => Ipc::NoShm,
+        (false, _) => Ipc::Own,
+    }
 }
 
 /// The limits of the container's control group, refused here if they cannot be kept.

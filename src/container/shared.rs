@@ -1,6 +1,18 @@
-//! Namespaces that are another container's (`--network container:ID`, `--pid`, `--ipc`, `--uts`).
+//! Namespaces that are not a container's own: another container's (`--network container:ID`, `--pid`, `--ipc`, `--uts`), or
+//! the host's (`--pid host`, `--ipc host`, `--uts host`), which are not made then.
 //!
-//! They belong to the other container's user namespace, so this one is born in that ([`crate::runtime::Plan::within`]) and has its
+//! **The host's.** With the IPC namespace come the host's /dev/shm and, if it has one, /dev/mqueue: the container reaches what the
+//! caller's ids reach out there. With the UTS namespace comes the host's name, which no container can change. Who shares with such a container
+//! what it has of the host is in the host's namespace, too.
+//!
+//! With the PID namespace comes the host's /proc, bound whole, masked and read-only where the container's own would be. A container sees the
+//! host's processes, and its root may signal the caller's; their memory, descriptors and environment stay closed, since no
+//! capability in a user namespace counts in the one above. Nothing ends with such a container's first process by itself: its
+//! control group does that (`cgroup.kill`), by the supervisor, or by the next command when that was killed. Where there is none
+//! `--pid host` is refused: nobody else could tell afterwards which processes were the container's.
+//!
+//! **Another container's.**
+//! These belong to the other container's user namespace, so this one is born in that ([`crate::runtime::Plan::within`]) and has its
 //! id maps; all that is shared is therefore one container's. With the network come host names and name servers, with the UTS namespace its name,
 //! with the IPC namespace its /dev/shm. It must run when this one starts, each time, and cannot be removed before it.
 //!
@@ -13,12 +25,14 @@ use std::os::fd::OwnedFd;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::make::Stored;
 use super::record::{Containers, Record, State};
 use super::request::Request;
 use super::supervisor::session;
+use crate::cgroup::{Availability, Rung};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, kind, usage};
 use crate::network::NetworkMode;
-use crate::runtime::idmap::{self, Mapping, Rung, Userns};
+use crate::runtime::idmap::{self, Mapping, Userns};
 use crate::store::files::read_json;
 
 /// What a record's `network` begins with then.
@@ -34,6 +48,40 @@ pub struct Sharing {
     pub ipc: Option<String>,
     /// `--uts`.
     pub uts: Option<String>,
+    /// `--pid host`.
+    pub host_pid: bool,
+    /// `--ipc host`.
+    pub host_ipc: bool,
+    /// `--uts host`.
+    pub host_uts: bool,
+    /// `--ipc private` or `none`.
+    pub shm: Shm,
+}
+
+/// What an IPC namespace of the container's own is to others, and whether it has a /dev/shm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shm {
+    /// Others may share it.
+    #[default]
+    Shareable,
+    /// Others may not.
+    Private,
+    /// Nor is there a /dev/shm.
+    None,
+}
+
+/// Kinds of namespaces that are the host's.
+#[must_use]
+pub fn of_host(request: &Request) -> Vec<LinuxNamespaceType> {
+    let network = request.network == NetworkMode::Host;
+    let all = [
+        (LinuxNamespaceType::Network, network),
+        (LinuxNamespaceType::Pid, request.sharing.host_pid),
+        (LinuxNamespaceType::Ipc, request.sharing.host_ipc),
+        (LinuxNamespaceType::Uts, request.sharing.host_uts),
+    ];
+    let all = all.into_iter().filter_map(|(kind, is)| is.then_some(kind));
+    all.collect()
 }
 
 /// The other container whose network it is; as it was typed before [`settle`].
@@ -48,7 +96,7 @@ pub fn other(mode: &NetworkMode) -> Option<&str> {
 /// Every namespace that is another's, with whose.
 #[must_use]
 pub fn all(request: &Request) -> Vec<(LinuxNamespaceType, &str)> {
-    let Sharing { pid, ipc, uts } = &request.sharing;
+    let Sharing { pid, ipc, uts, .. } = &request.sharing;
     let all = [
         (LinuxNamespaceType::Network, other(&request.network)),
         (LinuxNamespaceType::Pid, pid.as_deref()),
@@ -92,12 +140,14 @@ pub fn settle(containers: &Containers, request: &mut Request) -> Result<()> {
     if let Some(name) = other(&request.network) {
         request.network = NetworkMode::Container(id("net", name)?);
     }
-    let Sharing { pid, ipc, uts } = &mut request.sharing;
+    let Sharing { pid, ipc, uts, .. } = &mut request.sharing;
     for (what, whose) in [("pid", pid), ("ipc", ipc), ("uts", uts)] {
         if let Some(name) = whose {
             *name = id(what, name)?;
         }
     }
+    of_others(containers, request)?;
+    check_host(request)?;
     let all = all(request);
     let Some((first, whose)) = all.first() else {
         return Ok(());
@@ -134,6 +184,86 @@ pub fn settle(containers: &Containers, request: &mut Request) -> Result<()> {
     Ok(())
 }
 
+/// The configuration has no namespace of this kind: it is the host's.
+#[must_use]
+pub fn is_hosts(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let all = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    !all.into_iter().flatten().any(|n| n.typ() == kind)
+}
+
+/// The first process of the container of this configuration is the first of its PID namespace, which ends with it.
+#[must_use]
+pub fn ends_with_first(spec: &Spec) -> bool {
+    let all = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    let mut all = all.into_iter().flatten();
+    all.any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none())
+}
+
+/// Refuses `--pid host` where its processes could not be told from others.
+///
+/// # Errors
+/// There is no control group.
+pub(super) fn check_ends(request: &Request, cgroups: &Availability) -> Result<()> {
+    match &cgroups.rung {
+        Rung::None { why, hint } if request.sharing.host_pid => Err(failed(format!(
+            "--pid host needs a control group for the container, by which all its processes are ended: {why}"
+        ))
+        .hint(hint.clone())
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// What another container has of the host this one has of the host, too; what is private there is not shared.
+fn of_others(containers: &Containers, request: &mut Request) -> Result<()> {
+    let sharing = &mut request.sharing;
+    let theirs = |id: &String| -> Result<Sharing> {
+        let stored = Stored::read(&containers.place(id).dir)?;
+        Ok(stored.request.sharing)
+    };
+    if let Some(id) = &sharing.ipc {
+        let theirs = theirs(id)?;
+        if theirs.shm != Shm::Shareable {
+            let text = format!("joining IPC of container {id} is not allowed: non-shareable IPC");
+            return Err(usage(text)
+                .hint("--ipc shareable, which is the default, lets others join")
+                .into());
+        }
+        if theirs.host_ipc {
+            (sharing.ipc, sharing.host_ipc) = (None, true);
+        }
+    }
+    if let Some(id) = &sharing.pid
+        && theirs(id)?.host_pid
+    {
+        (sharing.pid, sharing.host_pid) = (None, true);
+    }
+    if let Some(id) = &sharing.uts
+        && theirs(id)?.host_uts
+    {
+        (sharing.uts, sharing.host_uts) = (None, true);
+    }
+    Ok(())
+}
+
+/// What does not go with the host's namespaces, in podman's words.
+fn check_host(request: &Request) -> Result<()> {
+    if request.sharing.host_uts && request.hostname.is_some() {
+        let text = "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration";
+        return Err(usage(text).into());
+    }
+    if request.sharing.host_pid && request.init {
+        let text = "cannot add init binary as PID 1 (PID namespace isn't private)";
+        return Err(usage(text).into());
+    }
+    if request.sharing.host_ipc && request.shm_size.is_some() {
+        let text =
+            "invalid config provided: cannot set shmsize when running in the host IPC Namespace";
+        return Err(usage(text).into());
+    }
+    Ok(())
+}
+
 /// The configuration of the container `id`.
 pub(super) fn spec(containers: &Containers, id: &str) -> Result<Spec> {
     let spec = read_json(&containers.place(id).dir.join("config.json"))?;
@@ -150,8 +280,12 @@ pub fn mapping(containers: &Containers, request: &Request) -> Result<Mapping> {
     };
     let mut mapping = session::mapping(&spec(containers, id)?, false);
     let planned = idmap::plan(&Userns::Default, None)?;
-    let single = planned.rung == Rung::SingleId && mapping.uids.iter().all(|l| l.count == 1);
-    mapping.rung = if single { Rung::SingleId } else { planned.rung };
+    let single = planned.rung == idmap::Rung::SingleId && mapping.uids.iter().all(|l| l.count == 1);
+    mapping.rung = if single {
+        idmap::Rung::SingleId
+    } else {
+        planned.rung
+    };
     mapping.reason = planned.reason;
     Ok(mapping)
 }

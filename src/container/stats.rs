@@ -4,7 +4,7 @@
 //! Memory is what podman and docker count: `memory.current` without the inactive page cache. Block I/O is that of both leaves
 //! of the scope, since the supervisor does the container's ([`crate::cgroup`]).
 //!
-//! **Without a control group** (or without its controllers) the processes are asked one by one, those of the
+//! **Without a control group's controllers** the processes are asked one by one, those of the group or else of the
 //! container's PID namespace: CPU time of each and of the children it waited for, anonymous memory, threads. That is
 //! less exact (what is shared is not counted, a child that nobody waited for is lost) and block I/O is not known; it is
 //! shown as `--`.
@@ -50,7 +50,8 @@ impl Sample {
             path: PathBuf::from(path),
             calls: 0,
         });
-        let used = scope.filter(|s| s.container().is_dir()).map(|s| s.stats());
+        let scope = scope.filter(|s| s.container().is_dir());
+        let used = scope.as_ref().map(cgroup::Scope::stats);
         // A leaf always has its CPU time; the rest is there only with its controller.
         let used = used.filter(|u| u.memory > 0 && u.pids > 0);
         let since = record.started.map(|t| Timestamp::now().duration_since(t));
@@ -65,7 +66,8 @@ impl Sample {
             sample.network = traffic(&text.unwrap_or_default());
         }
         let Some(used) = used else {
-            sample.ask_processes(init.pid);
+            let theirs = scope.map(|s| s.pids()).filter(|pids| !pids.is_empty());
+            sample.ask_processes(&theirs.unwrap_or_else(|| of_namespace(init.pid)));
             return sample;
         };
         sample.cpu = Duration::from_micros(used.cpu_usec);
@@ -79,15 +81,8 @@ impl Sample {
         sample
     }
 
-    fn ask_processes(&mut self, init: i32) {
-        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let Some(own) = namespace(init) else {
-            return;
-        };
-        for pid in processes() {
-            if namespace(pid).as_ref() != Some(&own) {
-                continue;
-            }
+    fn ask_processes(&mut self, pids: &[i32]) {
+        for pid in pids {
             let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
             let (ticks, threads) = times(&file("stat").unwrap_or_default());
             self.cpu += Duration::from_millis(ticks * 1000 / ticks_a_second());
@@ -131,10 +126,14 @@ fn share(part: f64, whole: f64) -> f64 {
     }
 }
 
-fn processes() -> Vec<i32> {
+/// Every process in the PID namespace of `init`.
+fn of_namespace(init: i32) -> Vec<i32> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(init);
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .filter(|pid| own.is_some() && namespace(*pid) == own)
         .collect()
 }
 
@@ -238,7 +237,8 @@ mod tests {
     #[test]
     fn processes_of_a_namespace_are_asked_where_there_is_no_control_group() {
         let mut sample = Sample::default();
-        sample.ask_processes(i32::try_from(std::process::id()).unwrap());
+        let own = i32::try_from(std::process::id()).unwrap();
+        sample.ask_processes(&of_namespace(own));
         assert!(sample.pids > 0 && sample.memory > 0, "{sample:?}");
     }
 }

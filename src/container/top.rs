@@ -1,6 +1,7 @@
 //! `top`: the processes of a container, as podman shows them.
 //!
-//! They are found in the host's /proc by their PID namespace (processes of `exec` are nobody's children in it), and
+//! They are found in the host's /proc by their PID namespace (processes of `exec` are nobody's children in it; where it is
+//! the host's, by the control group), and
 //! their numbers inside come from `NSpid`. Nothing is executed in the container; names of users come from its
 //! account files as they are now ([`runtime::accounts`](crate::runtime::accounts)).
 
@@ -10,15 +11,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::host;
 use super::record::{Containers, Process, Record, State};
+use super::shared;
 use super::supervisor::session;
-use crate::error::{Result, failed, usage};
+use crate::cgroup::Scope;
+use crate::error::{Result, usage};
 use crate::runtime::Accounts;
 use crate::runtime::idmap::{IdRange, Mapping};
-use crate::store::files::read_json;
 use crate::sys::supervise::pidfd_open;
 
 /// Descriptor, ps(1)'s code for it, heading.
@@ -92,8 +94,12 @@ pub fn top(containers: &Containers, record: &Record, words: &[String]) -> Result
         .iter()
         .map(|w| descriptor(w).ok_or_else(|| unknown(w)));
     let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
-    let names = Names::of(containers, record, init)?;
-    let mut found = processes(init.pid);
+    let spec = shared::spec(containers, &record.id)?;
+    let names = Names::of(&spec, init)?;
+    let mut found = match shared::is_hosts(&spec, LinuxNamespaceType::Pid) {
+        true => in_scope(record),
+        false => processes(init.pid),
+    };
     // Only now it is known whose they are.
     if host::process(Pid::from_raw(init.pid)) != Some(init) {
         return Err(ended().into());
@@ -115,11 +121,8 @@ struct Names {
 }
 
 impl Names {
-    fn of(containers: &Containers, record: &Record, init: Process) -> Result<Names> {
-        let config = containers.place(&record.id).dir.join("config.json");
-        let spec: Option<Spec> = read_json(&config)?;
-        let spec = spec.ok_or_else(|| failed("the container has no configuration"))?;
-        let mapping = session::mapping(&spec, false);
+    fn of(spec: &Spec, init: Process) -> Result<Names> {
+        let mapping = session::mapping(spec, false);
         // Our own reaper is closed to us, too: its child is asked then.
         let read = match &target(init) {
             Some(target) => crate::runtime::accounts(target.as_fd(), &mapping)?,
@@ -223,6 +226,16 @@ impl Seen {
 fn per_second() -> f64 {
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     f64::from(i32::try_from(ticks).unwrap_or(100))
+}
+
+/// Every process in the container's control group.
+fn in_scope(record: &Record) -> Vec<Seen> {
+    let scope = record.scope.as_ref().map(|path| Scope {
+        path: path.into(),
+        calls: 0,
+    });
+    let pids = scope.map(|scope| scope.pids()).unwrap_or_default();
+    pids.into_iter().filter_map(look).collect()
 }
 
 /// Every process in the PID namespace of `init`.

@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 
 use super::Plan;
@@ -42,9 +43,15 @@ pub(super) fn write_sysctls(
         let proc = match (proc, &mut own) {
             (Some(proc), _) => proc,
             (None, Some(own)) => own,
-            (None, empty) => {
+            (None, empty) if namespaces.mounts(CloneFlags::CLONE_NEWPID) => {
                 let mount = Fs::open("proc").and_then(|fs| fs.mount(0));
                 empty.insert(mount.context("mounting proc to write sysctls")?)
+            }
+            // The host's, which is still below our root directory: no other can be had in its PID namespace.
+            (None, empty) => {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let host = open("/proc", flags, Mode::empty());
+                empty.insert(host.context("opening /proc to write sysctls")?)
             }
         };
         write_sysctl(proc, name, value)

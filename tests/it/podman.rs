@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 12] = [
+const GROUPS: [&str; 13] = [
     "run",
     "lifecycle",
     "ps",
@@ -45,6 +45,7 @@ const GROUPS: [&str; 12] = [
     "shared",
     "words",
     "devices",
+    "host",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;

@@ -1,7 +1,7 @@
 //! What a container takes from another: namespaces and volumes.
 
 use crate::container::request::From;
-use crate::container::shared::Sharing;
+use crate::container::shared::{Sharing, Shm};
 use crate::error::{Result, usage};
 
 /// What is not the container's own.
@@ -10,13 +10,13 @@ pub(super) struct Shares {
     /// Mount the volumes of another container: NAME[:ro,z]
     #[arg(long, value_name = "CONTAINER[:OPTIONS]")]
     volumes_from: Vec<String>,
-    /// PID namespace: private, container:NAME
+    /// PID namespace: private, host, container:NAME
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
-    /// IPC namespace and /dev/shm: private, shareable, container:NAME
+    /// IPC namespace and /dev/shm: shareable, private, none, host, container:NAME
     #[arg(long, value_name = "MODE")]
     ipc: Option<String>,
-    /// UTS namespace, which has the host name: private, container:NAME
+    /// UTS namespace, which has the host name: private, host, container:NAME
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
 }
@@ -24,9 +24,21 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn sharing(&self) -> Result<Sharing> {
         Ok(Sharing {
-            pid: mode("--pid", self.pid.as_deref(), &["private"])?,
-            ipc: mode("--ipc", self.ipc.as_deref(), &["private", "shareable"])?,
-            uts: mode("--uts", self.uts.as_deref(), &["private"])?,
+            pid: mode("--pid", self.pid.as_deref(), &["private", "host"])?,
+            host_pid: self.pid.as_deref() == Some("host"),
+            ipc: mode(
+                "--ipc",
+                self.ipc.as_deref(),
+                &["private", "shareable", "none", "host"],
+            )?,
+            uts: mode("--uts", self.uts.as_deref(), &["private", "host"])?,
+            host_ipc: self.ipc.as_deref() == Some("host"),
+            host_uts: self.uts.as_deref() == Some("host"),
+            shm: match self.ipc.as_deref() {
+                Some("private") => Shm::Private,
+                Some("none") => Shm::None,
+                _ => Shm::Shareable,
+            },
         })
     }
 
@@ -117,10 +129,10 @@ mod tests {
 
     #[test]
     fn modes_name_a_container_or_are_the_usual() {
-        let of = |text| mode("--ipc", Some(text), &["private", "shareable"]);
+        let of = |text| mode("--ipc", Some(text), &["private", "host"]);
         assert_eq!(of("container:x").unwrap().as_deref(), Some("x"));
-        assert_eq!(of("shareable").unwrap(), None);
-        for bad in ["host", "bogus", "container:", "pod"] {
+        assert_eq!(of("host").unwrap(), None);
+        for bad in ["none", "bogus", "container:", "pod"] {
             assert!(of(bad).is_err(), "{bad}");
         }
     }

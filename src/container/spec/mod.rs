@@ -347,6 +347,13 @@ fn sysctls(parts: &Parts<'_>) -> Result<HashMap<String, String>> {
             .hint("leave --network out, or say --network none")
             .into());
         }
+        if ipc && parts.shared.contains(&LinuxNamespaceType::Ipc) {
+            return Err(usage(format!(
+                "sysctl {name}: the IPC namespace is not the container's own"
+            ))
+            .hint("leave --ipc host out")
+            .into());
+        }
         if !network && !ipc {
             return Err(usage(format!(
                 "sysctl {name} is not namespaced: it would change the host"

@@ -36,6 +36,20 @@ pub struct Resolved {
     pub anonymous: bool,
 }
 
+/// Shared memory and message queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipc {
+    /// The IPC namespace's, or what another container has.
+    Own,
+    /// No /dev/shm.
+    NoShm,
+    /// The host's.
+    Host {
+        /// It has /dev/mqueue.
+        queues: bool,
+    },
+}
+
 /// What decides about the default mounts.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
@@ -43,6 +57,10 @@ pub struct Defaults {
     pub shm_size: u64,
     /// The network namespace is the container's own: a fresh sysfs may be mounted.
     pub own_network: bool,
+    /// The PID namespace is not the host's.
+    pub own_processes: bool,
+    /// Shared memory and message queues.
+    pub ipc: Ipc,
     /// Group 5 (tty) is mapped.
     pub tty_group: bool,
     /// Nothing is read-only under `/sys`.
@@ -158,8 +176,30 @@ fn kernel_mounts(defaults: Defaults) -> Vec<Mount> {
         )
     };
     let quiet = ["nosuid", "noexec", "nodev"];
-    vec![
-        make("/proc", "proc", "proc", &quiet),
+    let of_host = |path| {
+        let words = ["bind", "rprivate", quiet[0], quiet[1], quiet[2]];
+        make(path, "bind", path, &words)
+    };
+    let (queues, memory) = match defaults.ipc {
+        Ipc::Host { queues } => (
+            queues.then(|| of_host("/dev/mqueue")),
+            Some(of_host("/dev/shm")),
+        ),
+        own => {
+            let words = [quiet[0], quiet[1], quiet[2], "mode=1777", &shm];
+            (
+                Some(make("/dev/mqueue", "mqueue", "mqueue", &quiet)),
+                (own == Ipc::Own).then(|| make("/dev/shm", "tmpfs", "shm", &words)),
+            )
+        }
+    };
+    let mut all = vec![
+        if defaults.own_processes {
+            make("/proc", "proc", "proc", &quiet)
+        } else {
+            let words = ["rbind", "rprivate", quiet[0], quiet[1], quiet[2]];
+            make("/proc", "bind", "/proc", &words)
+        },
         make(
             "/dev",
             "tmpfs",
@@ -168,20 +208,16 @@ fn kernel_mounts(defaults: Defaults) -> Vec<Mount> {
         ),
         sysfs,
         make("/dev/pts", "devpts", "devpts", &pts),
-        make("/dev/mqueue", "mqueue", "mqueue", &quiet),
-        make(
-            "/dev/shm",
-            "tmpfs",
-            "shm",
-            &[quiet[0], quiet[1], quiet[2], "mode=1777", &shm],
-        ),
-        make(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &[quiet[0], quiet[1], quiet[2], "relatime", ro],
-        ),
-    ]
+    ];
+    all.extend(queues);
+    all.extend(memory);
+    all.push(make(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &[quiet[0], quiet[1], quiet[2], "relatime", ro],
+    ));
+    all
 }
 
 fn make(target: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
@@ -210,6 +246,8 @@ mod tests {
     const DEFAULTS: Defaults = Defaults {
         shm_size: SHM_SIZE,
         own_network: true,
+        own_processes: true,
+        ipc: Ipc::Own,
         tty_group: true,
         privileged: false,
         writable_tmp: false,

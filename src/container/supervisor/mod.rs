@@ -481,8 +481,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     if !job.record.auto_remove {
         job.place.keep_room();
     }
-    let strays = shared::joins(&job.spec, LinuxNamespaceType::Pid);
-    let strays = strays.then(|| Strays::of(init.pid())).flatten();
+    let strays = !shared::ends_with_first(&job.spec);
+    let strays = strays.then(|| Strays::of(init.pid()));
     let mut relay = Relay {
         job,
         front,
@@ -501,7 +501,9 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     relay.run();
     trace::mark("init ended");
     if let Some(strays) = strays {
-        strays.end();
+        // What the kernel says to that is nothing that could be mended here.
+        let _ = scope.map(Scope::kill);
+        strays.iter().for_each(Strays::end);
     }
     let pasta = relay.pasta.take();
     let mut sessions = std::mem::take(&mut relay.sessions);

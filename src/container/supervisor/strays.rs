@@ -1,5 +1,6 @@
-//! Processes that outlive the first one of a container whose PID namespace is another's: the kernel ends them with
-//! that namespace only. They are told by the container's mount namespace, which nobody else is in.
+//! Processes that outlive the first one of a container whose PID namespace is another's or the host's: the kernel ends
+//! them with that namespace only. The container's control group ends them all; where there is none, or for those that have left
+//! it, they are told by the container's mount namespace, which nobody else is in.
 
 use std::path::PathBuf;
 
