@@ -7,6 +7,7 @@ use super::stop::seconds;
 use super::{complain, format, object_exit_code};
 use crate::container::record::{Containers, Record};
 use crate::container::remove::{How, remove, remove_if_there};
+use crate::container::shared;
 use crate::error::{self, Kind, Result, usage};
 use crate::store::Store;
 
@@ -40,8 +41,8 @@ pub(crate) struct Args {
     /// Remove those that pass: name=, id=, status=, label=, ancestor=, …
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// For podman's scripts: nothing depends on a container
-    #[arg(long, hide = true)]
+    /// Remove the containers that use namespaces of these, too
+    #[arg(long)]
     depend: bool,
     /// Read a container's id from a file
     #[arg(long, value_name = "FILE")]
@@ -103,6 +104,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         chosen => chosen?,
     };
+    let mut chosen = chosen;
+    if args.depend {
+        add_dependents(&containers, &mut chosen)?;
+    }
     let how = How {
         force: args.force,
         volumes: args.volumes,
@@ -116,4 +121,17 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
     };
     Ok(each_dependent_first(chosen, gone, object_exit_code))
+}
+
+/// With those that depend on the chosen, and on them, and so on.
+fn add_dependents(containers: &Containers, chosen: &mut Vec<(String, Record)>) -> Result<()> {
+    let mut next = 0;
+    while let Some((_, record)) = chosen.get(next) {
+        let theirs = shared::dependents(containers, record)?;
+        let new = |r: &Record| !chosen.iter().any(|(_, c)| c.id == r.id);
+        let new: Vec<Record> = theirs.into_iter().filter(new).collect();
+        chosen.extend(new.into_iter().map(|r| (r.id.clone(), r)));
+        next += 1;
+    }
+    Ok(())
 }

@@ -294,6 +294,7 @@ impl Known<'_> {
             "Labels": or_null(json!(record.labels)),
             "Annotations": at(&self.spec, "/annotations"),
             "StopSignal": super::signal::name(signal),
+            "Timeout": number(&self.asked, "/timeout"),
             "StopTimeout": record.stop_timeout.unwrap_or(super::record::STOP_TIMEOUT),
             "Umask": self.umask(),
             "Timeout": 0,

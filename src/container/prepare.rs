@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use oci_spec::runtime::Spec;
@@ -156,6 +157,7 @@ pub fn prepare(
             };
             terminal::size().unwrap_or(usual)
         }),
+        timeout: request.timeout.map(Duration::from_secs),
         interactive: request.interactive,
         input_once: request.interactive && !request.detach,
         init: request.init,
@@ -310,7 +312,9 @@ fn files(
     if !request.no_hosts {
         write("/etc/hosts", network.hosts.as_bytes())?;
     }
-    write("/etc/hostname", network.hostname.as_bytes())?;
+    if !request.no_hostname {
+        write("/etc/hostname", network.hostname.as_bytes())?;
+    }
     write("/etc/resolv.conf", network.resolv_conf.as_bytes())?;
     write("/run/.containerenv", b"")?;
     if let Some(zone) = &request.tz {
@@ -321,6 +325,7 @@ fn files(
         user,
         &account_name(request, user),
         cwd,
+        &request.account,
         passwd.unwrap_or_default(),
         group.unwrap_or_default(),
     );

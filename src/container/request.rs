@@ -101,6 +101,12 @@ pub struct Request {
     pub sysctls: BTreeMap<String, String>,
     /// Limits of the control group.
     pub limits: Limits,
+    /// `--timeout`, seconds that a run may take.
+    pub timeout: Option<u64>,
+    /// `--no-hostname`.
+    pub no_hostname: bool,
+    /// `--passwd`, `--passwd-entry`, `--group-entry`.
+    pub account: AccountLines,
     /// `--stop-signal`.
     pub stop_signal: Option<i32>,
     /// `--stop-timeout`, seconds.
@@ -155,6 +161,28 @@ pub struct Request {
     pub volumes_from: Vec<From>,
     /// `--pid`, `--ipc`, `--uts`.
     pub sharing: Sharing,
+}
+
+/// Lines for a user and a group that the image does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountLines {
+    /// There are such lines.
+    pub lines: bool,
+    /// The user's, with `$USERNAME`, `$UID`, `$GID`, `$NAME` and `$HOME` in it.
+    pub passwd: Option<String>,
+    /// The group's, with `$GID` in it.
+    pub group: Option<String>,
+}
+
+impl Default for AccountLines {
+    fn default() -> Self {
+        AccountLines {
+            lines: true,
+            passwd: None,
+            group: None,
+        }
+    }
 }
 
 /// What the image's volumes become.

@@ -307,11 +307,11 @@ pub fn target(containers: &Containers, id: &str) -> Result<OwnedFd> {
     Ok(target.ok_or_else(stopped)?)
 }
 
-/// Refuses to remove a container whose namespaces another uses.
+/// Containers that use namespaces of this one.
 ///
 /// # Errors
-/// Kind `Failed`: there is one.
-pub fn check_unused(containers: &Containers, record: &Record) -> Result<()> {
+/// The containers cannot be listed.
+pub fn dependents(containers: &Containers, record: &Record) -> Result<Vec<Record>> {
     let id = &record.id;
     let network = format!("{PREFIX}{id}");
     // Read as text first: this is done at every removal, and there may be many containers.
@@ -322,13 +322,22 @@ pub fn check_unused(containers: &Containers, record: &Record) -> Result<()> {
     let mut dependents = Vec::new();
     for other in containers.ids()?.into_iter().filter(named) {
         let needs = |r: &Record| r.network == network || r.dependencies.contains(id);
-        if containers.load(&other)?.is_some_and(|r| needs(&r)) {
-            dependents.push(other);
-        }
+        dependents.extend(containers.load(&other)?.filter(needs));
     }
+    Ok(dependents)
+}
+
+/// Refuses to remove a container whose namespaces another uses.
+///
+/// # Errors
+/// Kind `Failed`: there is one.
+pub fn check_unused(containers: &Containers, record: &Record) -> Result<()> {
+    let id = &record.id;
+    let dependents = dependents(containers, record)?;
     if dependents.is_empty() {
         return Ok(());
     }
+    let dependents: Vec<String> = dependents.into_iter().map(|r| r.id).collect();
     Err(failed(format!(
         "container {id} has dependent containers which must be removed before it: {}: container already exists",
         dependents.join(", ")

@@ -157,9 +157,13 @@ pub fn with_entries(
     user: &User,
     name: &str,
     cwd: &str,
+    ours: &super::request::AccountLines,
     passwd: &str,
     group: &str,
 ) -> (Option<String>, Option<String>) {
+    if !ours.lines {
+        return (None, None);
+    }
     let known = passwd
         .lines()
         .filter_map(account)
@@ -179,22 +183,33 @@ pub fn with_entries(
         } else {
             "/"
         };
-        line(
-            passwd,
-            format!("{name}:*:{uid}:{gid}:container user:{home}:/bin/sh"),
-        )
+        let entry = "$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh";
+        let entry = ours.passwd.as_deref().unwrap_or(entry);
+        let entry = entry
+            .replace("$USERNAME", name)
+            .replace("$NAME", "container user")
+            .replace("$HOME", home)
+            .replace("$UID", &uid.to_string())
+            .replace("$GID", &gid.to_string());
+        line(passwd, entry)
     });
     let known = group
         .lines()
         .filter_map(group_line)
         .any(|g| g.gid == user.gid);
-    let group = (!known).then(|| line(group, format!("{0}:x:{0}:{name}", user.gid)));
+    let group = (!known).then(|| {
+        let gid = user.gid.to_string();
+        let usual = format!("{gid}:x:{gid}:{name}");
+        let entry = ours.group.as_ref().map(|e| e.replace("$GID", &gid));
+        line(group, entry.unwrap_or(usual))
+    });
     (passwd, group)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::request::AccountLines;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
         bad line\n\
@@ -277,16 +292,28 @@ mod tests {
     #[test]
     fn unknown_user_gets_lines_and_a_known_one_none() {
         let user = resolve("1234:5678", &[], PASSWD, GROUP).unwrap();
-        let (p, g) = with_entries(&user, "1234", "/work", "root:x:0:0::/:/bin/sh", GROUP);
+        let mut ours = AccountLines::default();
+        let passwd = "root:x:0:0::/:/bin/sh";
+        let (p, g) = with_entries(&user, "1234", "/work", &ours, passwd, GROUP);
         assert!(
             p.unwrap()
                 .ends_with("/bin/sh\n1234:*:1234:5678:container user:/work:/bin/sh\n")
         );
         assert!(g.unwrap().ends_with("5678:x:5678:1234\n"));
         let root = resolve("", &[], PASSWD, GROUP).unwrap();
-        assert_eq!(
-            with_entries(&root, "root", "/", PASSWD, GROUP),
-            (None, None)
+        let none = (None, None);
+        let of = |user, ours: &_| with_entries(user, "x", "/", ours, PASSWD, GROUP);
+        assert_eq!(of(&root, &ours), none);
+        ours.passwd = Some("me:x:$UID:$GID:$NAME of $USERNAME:$HOME:".to_owned());
+        ours.group = Some("us:x:$GID:".to_owned());
+        let (p, g) = of(&user, &ours);
+        assert!(
+            p.unwrap()
+                .ends_with("\nme:x:1234:5678:container user of x:/:\n")
         );
+        assert!(g.unwrap().ends_with("\nus:x:5678:\n"));
+        assert_eq!(of(&root, &ours), none);
+        ours.lines = false;
+        assert_eq!(of(&user, &ours), none);
     }
 }

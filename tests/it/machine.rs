@@ -97,6 +97,7 @@ cases! {
     blkio_weight_shares_a_disk_through_a_volume,
     stats_agree_with_the_cgroup_files,
     exec_is_in_the_containers_leaf,
+    pid_host_leaves_nothing_behind,
     journald_takes_logs_and_gives_them_back,
     package_removes_cleanly,
 }

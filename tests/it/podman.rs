@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 use crate::harness::{Sandbox, World, note_skip, world};
 
-const GROUPS: [&str; 13] = [
+const GROUPS: [&str; 14] = [
     "run",
     "lifecycle",
     "ps",
@@ -46,6 +46,7 @@ const GROUPS: [&str; 13] = [
     "words",
     "devices",
     "host",
+    "flags",
 ];
 /// Cases of one group that run at a time: most of their time is sleep.
 const AT_A_TIME: usize = 3;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use crate::container::env::Setting;
-use crate::container::request::{ImageVolume, Request, Streams};
+use crate::container::request::{AccountLines, ImageVolume, Request, Streams};
 use crate::error::{Result, usage};
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,26 @@ pub(super) struct More {
     /// Write the PID of its first process to a file at every start
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Seconds after which it is killed; 0 never
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    timeout: u64,
+    /// No /etc/hostname of ours
+    #[arg(long)]
+    no_hostname: bool,
+    /// Lines in /etc/passwd and /etc/group for a user that the image does not know
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set)]
+    passwd: bool,
+    /// The line in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME in it
+    #[arg(long, value_name = "LINE")]
+    passwd_entry: Option<String>,
+    /// The line in /etc/group, with $GID in it
+    #[arg(long, value_name = "LINE")]
+    group_entry: Option<String>,
     /// How readily the kernel kills it when memory is short, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -81,6 +101,13 @@ impl More {
         request.umask = self.umask.as_deref().map(umask).transpose()?;
         request.tz = self.tz;
         request.pidfile = self.pidfile;
+        request.timeout = Some(self.timeout).filter(|t| *t > 0);
+        request.no_hostname = self.no_hostname;
+        request.account = AccountLines {
+            lines: self.passwd,
+            passwd: self.passwd_entry.map(one_line).transpose()?,
+            group: self.group_entry.map(one_line).transpose()?,
+        };
         request.oom_score_adj = self.oom_score_adj.map(oom_score).transpose()?;
         match self.systemd.as_str() {
             "true" | "false" => {}
@@ -141,6 +168,14 @@ fn umask(text: &str) -> Result<u32> {
         Ok(mask) if octal && mask <= 0o777 => Ok(mask),
         _ => Err(usage(format!("invalid umask string {text}: invalid argument")).into()),
     }
+}
+
+/// Two would be an account that nobody asked for.
+fn one_line(text: String) -> Result<String> {
+    if text.contains(['\n', '\0']) {
+        return Err(usage(format!("{text:?} is not one line")).into());
+    }
+    Ok(text)
 }
 
 fn oom_score(score: i32) -> Result<i32> {

@@ -30,7 +30,7 @@ mod streams;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -109,6 +109,8 @@ pub struct Job {
     pub limits: Limits,
     /// Size of its terminal, if it has one.
     pub terminal: Option<WindowSize>,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
     /// Its standard input is open.
     pub interactive: bool,
     /// Standard input ends when the first client does.
@@ -496,6 +498,10 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         pasta,
         restarts: (0, Instant::now()),
     };
+    relay.front.kill_at = relay
+        .job
+        .timeout
+        .and_then(|t| Instant::now().checked_add(t));
     // After a restart: input that had ended has, and what the last run did not take is acknowledged.
     relay.write_input(PollFlags::empty());
     relay.run();
