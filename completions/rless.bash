@@ -470,7 +470,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -896,6 +896,22 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --passwd)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --passwd-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --oom-score-adj)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -934,7 +950,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__exec)
-            opts="-d -e -i -l -t -u -w -h --detach --detach-keys --env --env-file --interactive --latest --preserve-fds --privileged --tty --user --workdir --help"
+            opts="-d -e -i -l -t -u -w -h --detach --detach-keys --env --env-file --interactive --latest --preserve-fds --preserve-fd --privileged --tty --user --workdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -957,6 +973,10 @@ _rless() {
                     return 0
                     ;;
                 --preserve-fds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preserve-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1290,12 +1310,20 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --preserve-fds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preserve-fd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1713,6 +1741,22 @@ _rless() {
                     return 0
                     ;;
                 --pidfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --passwd)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --passwd-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group-entry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2026,7 +2070,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2452,6 +2496,22 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --passwd)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --passwd-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --oom-score-adj)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2532,7 +2592,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__exec)
-            opts="-d -e -i -l -t -u -w -h --detach --detach-keys --env --env-file --interactive --latest --preserve-fds --privileged --tty --user --workdir --help"
+            opts="-d -e -i -l -t -u -w -h --detach --detach-keys --env --env-file --interactive --latest --preserve-fds --preserve-fd --privileged --tty --user --workdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2555,6 +2615,10 @@ _rless() {
                     return 0
                     ;;
                 --preserve-fds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preserve-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3208,12 +3272,20 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --preserve-fds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preserve-fd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3631,6 +3703,22 @@ _rless() {
                     return 0
                     ;;
                 --pidfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --passwd)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --passwd-entry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group-entry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -163,6 +163,8 @@ complete -c rless -n "__fish_rless_using_subcommand rmi" -s a -l all -d 'Remove 
 complete -c rless -n "__fish_rless_using_subcommand rmi" -s f -l force -d 'Remove all names of an image given by id, and the containers that use it'
 complete -c rless -n "__fish_rless_using_subcommand rmi" -s i -l ignore -d 'An image that does not exist is no error'
 complete -c rless -n "__fish_rless_using_subcommand rmi" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand run" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l preserve-fd -d 'Pass these descriptors of the caller, under their numbers' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l name -d 'Name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l env-file -d 'Read environment variables from a file' -r -F
@@ -248,9 +250,9 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-timeo
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l pid -d 'PID namespace: private, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l pid -d 'PID namespace: private, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l ipc -d 'IPC namespace and /dev/shm: shareable, private, none, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l uts -d 'UTS namespace, which has the host name: private, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l unsetenv -d 'Leave out a variable of the image' -r
@@ -260,6 +262,11 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l image-volume -d 'Wha
 complete -c rless -n "__fish_rless_using_subcommand run" -l umask -d 'File mode mask of the command, octal' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand run" -l timeout -d 'Seconds after which it is killed; 0 never' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l passwd -d 'Lines in /etc/passwd and /etc/group for a user that the image does not know' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand run" -l passwd-entry -d 'The line in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME in it' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l group-entry -d 'The line in /etc/group, with $GID in it' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l cgroupns -d 'Control group namespace: private' -r
@@ -280,6 +287,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l privileged -d 'Every
 complete -c rless -n "__fish_rless_using_subcommand run" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand run" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
 complete -c rless -n "__fish_rless_using_subcommand run" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand run" -l no-hostname -d 'No /etc/hostname of ours'
 complete -c rless -n "__fish_rless_using_subcommand run" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand ps" -s f -l filter -d 'Show some only: name=, id=, status=, exited=, label=, ancestor=, volume=, network=, since=, before=, until=, health=, restart-policy=' -r
 complete -c rless -n "__fish_rless_using_subcommand ps" -l format -d 'Print JSON (`json`), a Go template, or `table` and a template' -r
@@ -305,7 +313,7 @@ complete -c rless -n "__fish_rless_using_subcommand rm" -s f -l force -d 'Stop r
 complete -c rless -n "__fish_rless_using_subcommand rm" -s i -l ignore -d 'No such container is no error'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s l -l latest -d 'Remove the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
-complete -c rless -n "__fish_rless_using_subcommand rm" -l depend -d 'For podman\'s scripts: nothing depends on a container'
+complete -c rless -n "__fish_rless_using_subcommand rm" -l depend -d 'Remove the containers that use namespaces of these, too'
 complete -c rless -n "__fish_rless_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand snapshot" -l list -d 'List the container\'s snapshots'
 complete -c rless -n "__fish_rless_using_subcommand snapshot" -l rm -d 'Remove the snapshot instead'
@@ -412,9 +420,9 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-ti
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l pid -d 'PID namespace: private, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l pid -d 'PID namespace: private, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l ipc -d 'IPC namespace and /dev/shm: shareable, private, none, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l uts -d 'UTS namespace, which has the host name: private, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l unsetenv -d 'Leave out a variable of the image' -r
@@ -424,6 +432,11 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l image-volume -d '
 complete -c rless -n "__fish_rless_using_subcommand create" -l umask -d 'File mode mask of the command, octal' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand create" -l timeout -d 'Seconds after which it is killed; 0 never' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l passwd -d 'Lines in /etc/passwd and /etc/group for a user that the image does not know' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand create" -l passwd-entry -d 'The line in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME in it' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l group-entry -d 'The line in /etc/group, with $GID in it' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l cgroupns -d 'Control group namespace: private' -r
@@ -442,6 +455,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l privileged -d 'Ev
 complete -c rless -n "__fish_rless_using_subcommand create" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand create" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
 complete -c rless -n "__fish_rless_using_subcommand create" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand create" -l no-hostname -d 'No /etc/hostname of ours'
 complete -c rless -n "__fish_rless_using_subcommand create" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand kill" -l cidfile -d 'Read a container\'s id from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand kill" -s s -l signal -d 'Name or number' -r
@@ -627,9 +641,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pid -d 'PID namespace: private, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pid -d 'PID namespace: private, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l ipc -d 'IPC namespace and /dev/shm: shareable, private, none, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l uts -d 'UTS namespace, which has the host name: private, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv -d 'Leave out a variable of the image' -r
@@ -639,6 +653,11 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l umask -d 'File mode mask of the command, octal' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l timeout -d 'Seconds after which it is killed; 0 never' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l passwd -d 'Lines in /etc/passwd and /etc/group for a user that the image does not know' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l passwd-entry -d 'The line in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME in it' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l group-entry -d 'The line in /etc/group, with $GID in it' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroupns -d 'Control group namespace: private' -r
@@ -657,6 +676,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hostname -d 'No /etc/hostname of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -l format -d '`json`' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from diff" -s l -l latest -d 'The last container that was made'
@@ -665,6 +685,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fd -d 'Pass these descriptors of the caller, under their numbers' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from exec" -s d -l detach -d 'Run in the background and print the session\'s id'
@@ -772,8 +793,10 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s i -l ignore -d 'No such container is no error'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s l -l latest -d 'Remove the last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes, too'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -l depend -d 'For podman\'s scripts: nothing depends on a container'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -l depend -d 'Remove the containers that use namespaces of these, too'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l preserve-fd -d 'Pass these descriptors of the caller, under their numbers' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l name -d 'Name of the container' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-file -d 'Read environment variables from a file' -r -F
@@ -859,9 +882,9 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l volumes-from -d 'Mount the volumes of another container: NAME[:ro,z]' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pid -d 'PID namespace: private, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ipc -d 'IPC namespace and /dev/shm: private, shareable, container:NAME' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l uts -d 'UTS namespace, which has the host name: private, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pid -d 'PID namespace: private, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l ipc -d 'IPC namespace and /dev/shm: shareable, private, none, host, container:NAME' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l uts -d 'UTS namespace, which has the host name: private, host, container:NAME' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s a -l attach -d 'Attach to standard input, output or error only: stdin, stdout, stderr' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l env-merge -d 'Set a variable whose value may name the image\'s: PATH=${PATH}:/more' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv -d 'Leave out a variable of the image' -r
@@ -871,6 +894,11 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l umask -d 'File mode mask of the command, octal' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l tz -d 'Time zone as the host has it, as Europe/Berlin, or local' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pidfile -d 'Write the PID of its first process to a file at every start' -r -F
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l timeout -d 'Seconds after which it is killed; 0 never' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l passwd -d 'Lines in /etc/passwd and /etc/group for a user that the image does not know' -r -f -a "true\t''
+false\t''"
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l passwd-entry -d 'The line in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME in it' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l group-entry -d 'The line in /etc/group, with $GID in it' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-score-adj -d 'How readily the kernel kills it when memory is short, -1000 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l systemd -d 'Prepare the container for systemd: true and false leave it as it is' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroupns -d 'Control group namespace: private' -r
@@ -891,6 +919,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv-all -d 'Leave out the image\'s variables and the usual ones'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -s P -l publish-all -d 'Publish every exposed port on a free port of the host'
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hostname -d 'No /etc/hostname of ours'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l disable-content-trust -d 'For docker\'s scripts: signatures are a matter of policy.json, which is not looked at'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l list -d 'List the container\'s snapshots'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from snapshot" -l rm -d 'Remove the snapshot instead'
@@ -1021,6 +1050,7 @@ complete -c rless -n "__fish_rless_using_subcommand exec" -l detach-keys -d 'Key
 complete -c rless -n "__fish_rless_using_subcommand exec" -s e -l env -d 'Set an environment variable; NAME alone takes the caller\'s value' -r
 complete -c rless -n "__fish_rless_using_subcommand exec" -l env-file -d 'Read environment variables from a file' -r -F
 complete -c rless -n "__fish_rless_using_subcommand exec" -l preserve-fds -d 'Pass this many of the caller\'s descriptors, from 3 on' -r
+complete -c rless -n "__fish_rless_using_subcommand exec" -l preserve-fd -d 'Pass these descriptors of the caller, under their numbers' -r
 complete -c rless -n "__fish_rless_using_subcommand exec" -s u -l user -d 'User and group inside: NAME|UID[:GROUP|GID]' -r
 complete -c rless -n "__fish_rless_using_subcommand exec" -s w -l workdir -d 'Working directory inside' -r
 complete -c rless -n "__fish_rless_using_subcommand exec" -s d -l detach -d 'Run in the background and print the session\'s id'

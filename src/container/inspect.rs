@@ -297,7 +297,6 @@ impl Known<'_> {
             "Timeout": number(&self.asked, "/timeout"),
             "StopTimeout": record.stop_timeout.unwrap_or(super::record::STOP_TIMEOUT),
             "Umask": self.umask(),
-            "Timeout": 0,
             "Passwd": true,
             "SdNotifyMode": serde_json::from_value::<Mode>(at(&self.asked, "/sdnotify"))
                 .unwrap_or_default().word(),

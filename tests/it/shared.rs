@@ -244,3 +244,47 @@ fn a_container_tells_the_service_manager_how_it_is_and_no_more() {
     heard(&manager, "READY=1");
     sandbox.rless(["rm", "-f", "-t", "0", "c", "d"]).ok();
 }
+
+#[test]
+fn the_host_s_processes_are_shared_only_where_all_of_a_container_s_can_be_ended() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let info = sandbox.rless(["info"]).ok();
+    let without = info.contains("cgroupManager: none");
+    let run = ["run", "--rm", "--network", "none", "--pid", "host"];
+    let script = "readlink /proc/self/ns/pid; setsid sleep 4713 & sleep 0.2; exit 3";
+    let run = sandbox
+        .rless(run)
+        .args(["rootfs:/", "sh", "-c", script])
+        .run();
+    if without {
+        assert_eq!(run.code(), 125);
+        assert!(run.err.contains("needs a control group"), "{}", run.err);
+        assert!(run.err.contains("hint: "), "{}", run.err);
+        let made = sandbox.rless(["ps", "-aq"]).ok();
+        assert_eq!(made, "");
+    } else {
+        let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        assert_eq!(run.out.trim(), own.to_string_lossy());
+        assert_eq!(run.code(), 3);
+        let mut lines = processes().into_iter().map(command_line);
+        assert!(!lines.any(|line| line.starts_with("sleep 4713")));
+    }
+}
+
+/// Nothing but what was asked for reaches a container, and that under its own number.
+#[test]
+fn a_passed_descriptor_brings_no_other() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    sandbox.write("file", "content\n");
+    let rless = sandbox.binary().to_path_buf();
+    let script = format!(
+        "{} run --rm --network none --preserve-fd 5 rootfs:/ sh -c 'cat <&5; readlink /proc/self/fd/* | grep -v /proc' 4</ 5<file 6</etc/passwd 9</",
+        rless.display()
+    );
+    let out = sandbox.sh(&script).cwd(&sandbox.dir).ok();
+    assert!(out.starts_with("content\n"), "{out}");
+    let open = |path: &str| out.lines().any(|line| line == path);
+    assert!(!open("/") && !open("/etc/passwd"), "{out}");
+}
