@@ -577,3 +577,18 @@ fn what_containers_share_is_as_with_podman() {
 fn rarer_words_do_what_podman_s_do() {
     replay("words");
 }
+
+#[test]
+fn devices_do_what_they_do_with_podman() {
+    replay("devices");
+}
+
+#[test]
+fn what_is_the_hosts_does_what_podman_does() {
+    replay("host");
+}
+
+#[test]
+fn flags_of_run_do_what_podman_does() {
+    replay("flags");
+}
