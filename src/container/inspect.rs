@@ -297,7 +297,7 @@ impl Known<'_> {
             "Timeout": number(&self.asked, "/timeout"),
             "StopTimeout": record.stop_timeout.unwrap_or(super::record::STOP_TIMEOUT),
             "Umask": self.umask(),
-            "Passwd": true,
+            "Passwd": at(&self.asked, "/account/lines") != Json::Bool(false),
             "SdNotifyMode": serde_json::from_value::<Mode>(at(&self.asked, "/sdnotify"))
                 .unwrap_or_default().word(),
         });

@@ -95,8 +95,13 @@ pub fn prepare(
     let form = user_form(request, says);
     let accounts = Accounts::read(&cow, &form)?;
     let cwd = spec::workdir(request, says)?;
-    let user = accounts.resolve(&form, &request.group_add, &mapping)?;
-    let mut files = files(&place.files(), request, &network, &accounts, &user, &cwd)?;
+    let mut user = accounts.resolve(&form, &request.group_add, &mapping)?;
+    let new_accounts = accounts.with(request, &user, &cwd);
+    if let (Some(text), _) = &new_accounts {
+        // Of the line that was just made for it.
+        user.home = user::home(text, user.uid);
+    }
+    let mut files = files(&place.files(), request, &network, new_accounts)?;
     if let Some(id) = shared::other(&request.network) {
         let theirs = containers.place(id).files();
         files.retain(|(target, _)| *target != "/etc/hosts");
@@ -240,6 +245,23 @@ impl Accounts {
         })
     }
 
+    /// The files with lines for a user and a group that the image does not know; only those that change.
+    fn with(&self, request: &Request, user: &User, cwd: &str) -> (Option<String>, Option<String>) {
+        let (passwd, group) = (self.passwd.as_deref(), self.group.as_deref());
+        let (new_passwd, new_group) = user::with_entries(
+            user,
+            &account_name(request, user),
+            cwd,
+            &request.account,
+            passwd.unwrap_or_default(),
+            group.unwrap_or_default(),
+        );
+        (
+            new_passwd.filter(|_| passwd.is_some()),
+            new_group.filter(|_| group.is_some()),
+        )
+    }
+
     fn resolve(&self, form: &str, add: &[String], mapping: &Mapping) -> Result<User> {
         let passwd = self.passwd.as_deref().unwrap_or_default();
         let group = self.group.as_deref().unwrap_or_default();
@@ -279,9 +301,7 @@ fn files(
     dir: &Path,
     request: &Request,
     network: &network::Setup,
-    accounts: &Accounts,
-    user: &User,
-    cwd: &str,
+    new_accounts: (Option<String>, Option<String>),
 ) -> Result<Files> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     fs::DirBuilder::new()
@@ -320,19 +340,11 @@ fn files(
     if let Some(zone) = &request.tz {
         write("/etc/localtime", &time_zone(zone)?)?;
     }
-    let (passwd, group) = (accounts.passwd.as_deref(), accounts.group.as_deref());
-    let (passwd_new, group_new) = user::with_entries(
-        user,
-        &account_name(request, user),
-        cwd,
-        &request.account,
-        passwd.unwrap_or_default(),
-        group.unwrap_or_default(),
-    );
-    if let Some(text) = passwd_new.filter(|_| passwd.is_some()) {
+    let (passwd, group) = new_accounts;
+    if let Some(text) = passwd {
         write("/etc/passwd", text.as_bytes())?;
     }
-    if let Some(text) = group_new.filter(|_| group.is_some()) {
+    if let Some(text) = group {
         write("/etc/group", text.as_bytes())?;
     }
     Ok(files)

@@ -90,6 +90,14 @@ pub fn resolve(form: &str, add: &[String], passwd: &str, group: &str) -> Result<
     })
 }
 
+/// Home directory of the account of this id, `/` when there is none.
+#[must_use]
+pub fn home(passwd: &str, uid: u32) -> String {
+    let mut accounts = passwd.lines().filter_map(account);
+    let found = accounts.find(|a| a.uid == uid).map_or("/", |a| a.home);
+    if found.is_empty() { "/" } else { found }.to_owned()
+}
+
 fn gid_of(form: &str, groups: &[Group]) -> Result<u32> {
     if let Some(gid) = id(form)? {
         return Ok(gid);

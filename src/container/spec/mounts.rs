@@ -304,6 +304,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_the_hosts_is_bound_and_what_is_not_wanted_is_not_there() {
+        let of = |defaults: Defaults, target: &str| {
+            let mounts = all(defaults, &[], &[]).unwrap();
+            let found = mounts.into_iter().find(|m| m.destination() == target);
+            found.map(|m| m.typ().clone().unwrap())
+        };
+        let host = Defaults {
+            ipc: Ipc::Host { queues: false },
+            own_processes: false,
+            ..DEFAULTS
+        };
+        for (target, own, hosts) in [
+            ("/proc", "proc", Some("bind")),
+            ("/dev/shm", "tmpfs", Some("bind")),
+            ("/dev/mqueue", "mqueue", None),
+        ] {
+            assert_eq!(of(DEFAULTS, target).as_deref(), Some(own), "{target}");
+            assert_eq!(of(host, target).as_deref(), hosts, "{target}");
+        }
+        let without = Defaults {
+            ipc: Ipc::NoShm,
+            ..DEFAULTS
+        };
+        assert_eq!(of(without, "/dev/shm"), None);
+        assert_eq!(of(without, "/dev/mqueue").as_deref(), Some("mqueue"));
+    }
+
+    #[test]
     fn two_mounts_on_one_target_are_refused() {
         let e = all(DEFAULTS, &[], &[bind("/a"), bind("/a")]).unwrap_err();
         assert!(e.to_string().contains("/a: duplicate mount destination"));
