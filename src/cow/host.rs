@@ -8,7 +8,7 @@
 //!   nor a mount nor a rename race leads out of the tree.
 //! - **Submounts** show as what they are mounted on would look when empty: an empty directory
 //!   (0755) or an empty file (0644) of root. So do the paths of `hide`.
-//! - **Numbers**: an inode's number is the host's with bit 62 set, so it is the same after a
+//! - **Numbers**: an inode's number is the host's (mixed with the device's, if that is not the root's) with bit 62 set, so it is the same after a
 //!   restart, hard links are hard links, and directory listings cost no memory. Numbers made up
 //!   for submounts are a hash of the path.
 //! - **Bindings**: before the upper refers to a number, its path is *bound* to it (and journalled);
@@ -375,7 +375,11 @@ impl HostLower {
         if let Some(hit) = self.listing(dir) {
             return Ok(hit);
         }
-        let mut out = self.layers.list(&entry.places, &entry.path)?;
+        let mut out = match self.layers.list(&entry.places, &entry.path) {
+            // What was changed in it is still there.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) if entry.bound => Vec::new(),
+            list => list?,
+        };
         let mut unsure = Vec::new();
         {
             let table = rd(&self.table);
@@ -496,6 +500,15 @@ impl HostLower {
         Ok(n)
     }
 
+    /// Nothing where a bound inode is gone: what was changed of it is all there is.
+    fn left(&self, entry: &Entry) -> Res<Option<OwnedFd>> {
+        match self.reach(entry, OFlag::O_PATH) {
+            Ok((fd, _)) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) if entry.bound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     pub(crate) fn xattr(&self, ino: u64, name: &[u8]) -> Res<Option<Vec<u8>>> {
         let shown = name.starts_with(b"user.") || name == b"security.capability";
         if !shown || self.layers.is_mark(name) {
@@ -505,7 +518,9 @@ impl HostLower {
         if entry.hollow.is_some() {
             return Ok(None);
         }
-        let (fd, _) = self.reach(&entry, OFlag::O_PATH)?;
+        let Some(fd) = self.left(&entry)? else {
+            return Ok(None);
+        };
         match sysfuse::get_xattr(fd.as_fd(), name) {
             Ok(value) => Ok(Some(value)),
             Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => Ok(None),
@@ -518,7 +533,9 @@ impl HostLower {
         if entry.hollow.is_some() {
             return Ok(Vec::new());
         }
-        let (fd, _) = self.reach(&entry, OFlag::O_PATH)?;
+        let Some(fd) = self.left(&entry)? else {
+            return Ok(Vec::new());
+        };
         let list = match sysfuse::list_xattr(fd.as_fd()) {
             Ok(list) => list,
             Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ELOOP) => return Ok(Vec::new()),

@@ -26,7 +26,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{HostName, from_host, hollow};
+use super::{HOLLOW_BIT, HostName, from_host, hollow};
 
 /// When an inode was made, where the file system says that: another one of the same number was at another time.
 pub(super) type Born = Option<SystemTime>;
@@ -49,11 +49,18 @@ struct Root {
     hide: Vec<PathBuf>,
     /// Told apart by this: inode numbers of different file systems.
     salt: u64,
+    device: u64,
 }
 
 impl Root {
-    fn number(&self, ino: u64) -> u64 {
-        from_host(ino ^ self.salt)
+    /// Within one mount there may be inodes of several devices that have the same number: subvolumes of btrfs, layers of
+    /// overlayfs.
+    fn number(&self, device: u64, ino: u64) -> u64 {
+        let part = match device == self.device {
+            true => 0,
+            false => super::hash(&device.to_le_bytes()) & (HOLLOW_BIT - 1),
+        };
+        from_host(ino ^ self.salt ^ part)
     }
 }
 
@@ -164,6 +171,7 @@ impl Layers {
                 .filter_map(|p| p.strip_prefix(&real).map(Path::to_owned).ok())
                 .collect(),
             salt: (salt as u64) << 48,
+            device,
         })
     }
 
@@ -198,7 +206,7 @@ impl Layers {
     /// The number of what was found in the first of `places`.
     pub(super) fn number(&self, places: &[u16], st: &FileStat) -> u64 {
         let root = places.first().and_then(|p| self.root(*p).ok());
-        root.map_or(0, |r| r.number(st.st_ino))
+        root.map_or(0, |r| r.number(st.st_dev, st.st_ino))
     }
 
     /// Whether `path` leads to the inode that was found.
@@ -207,7 +215,8 @@ impl Layers {
             let fd = File::from(self.open_path(places, path, OFlag::O_PATH)?);
             let st = fd.metadata().map_err(|e| errno(&e))?;
             let place = *places.first().ok_or(Errno::ENOENT)?;
-            Ok(self.root(place)?.number(st.ino()) == found.ino && st.created().ok() == found.born)
+            let number = self.root(place)?.number(st.dev(), st.ino());
+            Ok(number == found.ino && st.created().ok() == found.born)
         };
         seen().unwrap_or(false)
     }
@@ -291,7 +300,7 @@ impl Layers {
                 }
                 let is_dir = kind == S_IFDIR;
                 Ok(Seen::Node {
-                    ino: root.number(st.ino()),
+                    ino: root.number(st.dev(), st.ino()),
                     dir: is_dir,
                     opaque: !self.stacked || (is_dir && self.opaque(root, fd.as_fd(), path)),
                     linked: !is_dir && st.nlink() > 1,
@@ -337,6 +346,7 @@ impl Layers {
         for place in places {
             let mut here = Vec::new();
             let fd = self.open_path(&[*place], dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+            let device = fstat(&fd)?.st_dev;
             let listing = fd.try_clone().map_err(|e| errno(&e))?;
             for item in Dir::from_fd(listing)?.iter() {
                 let item = item?;
@@ -357,7 +367,7 @@ impl Layers {
                 );
                 if shown && !hidden.contains(name) {
                     out.push(HostName {
-                        ino: self.root(*place)?.number(item.ino()),
+                        ino: self.root(*place)?.number(device, item.ino()),
                         name: name.into(),
                         kind,
                     });
