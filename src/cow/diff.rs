@@ -167,6 +167,19 @@ impl Tree {
         }
     }
 
+    /// Whether all that was left of an inode is attributes: its content was a live host's, which took it away.
+    fn is_lost(&self, ino: u64) -> Res<bool> {
+        let Some(node) = self.node(ino).filter(|_| self.low.is_live()) else {
+            return Ok(false);
+        };
+        let state = rd(&node.state);
+        if !state.is_lowers() {
+            return Ok(false);
+        }
+        let low = self.low.meta(ino)?;
+        Ok(low.is_none_or(|low| low.kind() != state.meta.kind()))
+    }
+
     /// Whether an inode differs from the lower's of the same number.
     fn differs(&self, ino: u64) -> Res<bool> {
         let Some(node) = self.node(ino) else {
@@ -270,13 +283,19 @@ impl Walk<'_> {
         let mut names: BTreeMap<Box<[u8]>, Both> = BTreeMap::new();
         if old == Some(new) {
             for (name, ino) in self.names.get(&new).into_iter().flatten() {
+                if tree.is_lost(*ino)? {
+                    continue;
+                }
                 names.insert(name.clone(), (Some(*ino), Some(*ino)));
             }
             if let Some(node) = tree.node(new) {
                 let state = rd(&node.state);
                 let slots = state.dir().into_iter().flat_map(|d| &d.names);
                 for (name, slot) in slots {
-                    let now = (slot.ino != 0).then_some(slot.ino);
+                    let now = match slot.ino {
+                        0 => None,
+                        ino => (!tree.is_lost(ino)?).then_some(ino),
+                    };
                     names.insert((**name).into(), (now, tree.low.lookup(new, name)?));
                 }
             }
@@ -290,6 +309,8 @@ impl Walk<'_> {
             for name in all {
                 // Looked up: of a host directory the number comes from there.
                 let ino = tree.lookup(new, &name)?;
+                let lost = ino.map(|ino| tree.is_lost(ino)).transpose()?;
+                let ino = ino.filter(|_| lost != Some(true));
                 names.insert(name, (ino, None));
             }
         }

@@ -38,8 +38,7 @@ use layers::{Born, Found, Layers, Places, join};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, fstat};
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -64,6 +63,8 @@ pub(crate) struct HostName {
     pub name: Box<[u8]>,
     pub ino: u64,
     pub kind: u8,
+    /// The host has it no more: it is bound to an inode, which may have been changed.
+    pub gone: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -130,11 +131,25 @@ impl Entry {
     }
 }
 
+/// Numbers bound to names of one directory.
+type Names = BTreeMap<Box<[u8]>, u64>;
+
 #[derive(Default)]
 struct Table {
     by_ino: HashMap<u64, Entry>,
     /// Bound paths only.
     by_path: HashMap<Box<[u8]>, u64>,
+    /// The same by directory.
+    by_dir: HashMap<Box<[u8]>, Names>,
+}
+
+impl Table {
+    fn tie(&mut self, path: &[u8], ino: u64) {
+        let (dir, name) = split(path);
+        let names = self.by_dir.entry(dir.into()).or_default();
+        names.insert(name.into(), ino);
+        self.by_path.insert(path.into(), ino);
+    }
 }
 
 /// Listings, oldest first.
@@ -395,6 +410,9 @@ impl HostLower {
                 }
             }
         }
+        if !self.fixed {
+            self.add_gone(&entry.path, &mut out);
+        }
         for (i, path) in unsure {
             let name = &mut out[i];
             let found = self.layers.find(&entry.places, &entry.path, &name.name);
@@ -411,6 +429,23 @@ impl HostLower {
             }
         }
         Ok(out)
+    }
+
+    /// Adds what is bound in a directory and not there any more to its listing.
+    fn add_gone(&self, dir: &[u8], out: &mut Vec<HostName>) {
+        let table = rd(&self.table);
+        let Some(mut bound) = table.by_dir.get(dir).cloned() else {
+            return;
+        };
+        for there in out.iter() {
+            bound.remove(&there.name);
+        }
+        out.extend(bound.into_iter().map(|(name, ino)| HostName {
+            name,
+            ino,
+            kind: libc::DT_UNKNOWN,
+            gone: true,
+        }));
     }
 
     /// A listing that is still true: positions in it stay from one request to the next.
@@ -598,24 +633,29 @@ impl HostLower {
             self.reach(&entry, OFlag::O_PATH)?;
         }
         let mut table = wr(&self.table);
-        let Table { by_ino, by_path } = &mut *table;
+        let Table {
+            by_ino, by_path, ..
+        } = &mut *table;
         let Some(e) = by_ino.get_mut(&ino) else {
             return Ok(());
         };
+        let mut news = Vec::new();
         if !e.bound {
             if by_path.contains_key(&e.path) {
                 return Err(Errno::ESTALE);
             }
             e.bound = true;
-            by_path.insert(e.path.clone(), ino);
-            log(&e.path);
+            news.push(e.path.clone());
         }
         for path in std::mem::take(&mut e.seen) {
             if !by_path.contains_key(&path) {
-                by_path.insert(path.clone(), ino);
-                log(&path);
+                news.push(path.clone());
                 e.names.push(path);
             }
+        }
+        for path in news {
+            table.tie(&path, ino);
+            log(&path);
         }
         Ok(())
     }
@@ -655,7 +695,7 @@ impl HostLower {
     pub(crate) fn rebind(&self, ino: u64, path: &[u8]) {
         let found = self.layers.resolve(path).ok().flatten();
         let mut table = wr(&self.table);
-        table.by_path.insert(path.into(), ino);
+        table.tie(path, ino);
         if let Some(e) = table.by_ino.get_mut(&ino).filter(|e| e.bound) {
             let path: Box<[u8]> = path.into();
             if e.path != path && !e.names.contains(&path) {
@@ -692,6 +732,14 @@ impl HostLower {
             (*ino, entry.is_none_or(|e| e.path != *path), path.clone())
         });
         all
+    }
+}
+
+/// A path's directory and last name.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(cut) => (&path[..cut], &path[cut + 1..]),
+        None => (&path[..0], path),
     }
 }
 

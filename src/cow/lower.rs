@@ -47,6 +47,8 @@ pub(crate) struct LowEntry<'a> {
     pub name: &'a [u8],
     pub ino: u64,
     pub kind: u8,
+    /// A live host has it no more: it is there as far as its node is.
+    pub gone: bool,
 }
 
 impl Listing<'_> {
@@ -63,11 +65,13 @@ impl Listing<'_> {
                 name: d.name,
                 ino: d.ino,
                 kind: d.kind,
+                gone: false,
             }),
             Listing::Host(v) => v.get(i).map(|n| LowEntry {
                 name: &n.name,
                 ino: n.ino,
                 kind: n.kind,
+                gone: n.gone,
             }),
         }
     }

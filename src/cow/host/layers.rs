@@ -370,6 +370,7 @@ impl Layers {
                         ino: self.root(*place)?.number(device, item.ino()),
                         name: name.into(),
                         kind,
+                        gone: false,
                     });
                 }
                 if places.len() > 1 {

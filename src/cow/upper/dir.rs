@@ -1,7 +1,7 @@
 //! Look-up and listing of directories.
 
 use super::super::host::HostName;
-use super::super::lower::Listing;
+use super::super::lower::{Listing, LowEntry};
 use super::super::meta::{NAME_MAX, Res, lk, rd};
 use super::node::{DirBody, State};
 use super::{Body, Tree};
@@ -117,7 +117,17 @@ impl Tree {
         }
         Ok((0..low.len())
             .filter_map(|i| low.get(i))
-            .all(|e| body.names.contains_key(e.name)))
+            .all(|e| body.names.contains_key(e.name) || self.kind_listed(&e).is_none()))
+    }
+
+    /// The type of an entry of the lower; none of what a live host took away, unless there is more of it than attributes here.
+    pub(super) fn kind_listed(&self, e: &LowEntry<'_>) -> Option<u8> {
+        if !e.gone {
+            return Some(e.kind);
+        }
+        let node = self.node(e.ino)?;
+        let state = rd(&node.state);
+        (state.meta.nlink > 0 && !state.is_lowers()).then(|| state.meta.dtype())
     }
 
     /// The directory that `dir` is in.
@@ -167,10 +177,13 @@ impl Tree {
                 if body.is_some_and(|b| b.names.contains_key(e.name)) {
                     continue;
                 }
+                let Some(kind) = self.kind_listed(&e) else {
+                    continue;
+                };
                 let entry = Dirent {
                     name: e.name,
                     ino: e.ino,
-                    kind: e.kind,
+                    kind,
                     next: i as u64 + 3,
                 };
                 if !put(&entry) {

@@ -5,6 +5,7 @@ use super::super::journal::Record;
 use super::super::meta::{Meta, Time};
 use super::durability::{ROOT, content, file, open, put};
 use super::{SetAttr, Stamp};
+use nix::errno::Errno;
 use std::fs::{File, create_dir, hard_link, remove_dir_all, remove_file, rename, write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -496,4 +497,47 @@ fn one_number_of_two_devices_is_two_files() {
     assert_eq!(content(&cow, "/a"), b"a");
     put(&cow, find(&cow, 1, b"a"), 0, b"A");
     assert_eq!(content(&cow, "/b"), b"b");
+}
+
+#[test]
+fn what_was_written_inside_is_listed_though_the_host_took_the_file_away() {
+    let (dir, lower) = place();
+    create_dir(lower.join("d")).unwrap();
+    for name in ["d/x", "d/y", "d/z"] {
+        write(lower.join(name), name).unwrap();
+    }
+    let cow = open(dir.path());
+    let d = find(&cow, 1, b"d");
+    put(&cow, find(&cow, d, b"x"), 0, b"X");
+    chmod(&cow, find(&cow, d, b"y"), 0o600);
+    chmod(&cow, find(&cow, d, b"z"), 0o600);
+    cow.tree.rename(ROOT, d, b"z", 1, b"z", 0).unwrap();
+    cow.sync().unwrap();
+    for name in ["d/x", "d/y", "d/z"] {
+        remove_file(lower.join(name)).unwrap();
+    }
+    let look = |cow: &Cow| {
+        assert_eq!(names(cow, find(cow, 1, b"d")), ["x"]);
+        assert_eq!(content(cow, "/d/x"), b"X/x");
+        assert_eq!(cow.tree.rmdir(1, b"d"), Err(Errno::ENOTEMPTY));
+        // All that differs can be read.
+        let changes = cow.diff().unwrap();
+        assert!(changes.iter().any(|c| c.path == b"d/x"), "{changes:?}");
+        for change in changes.iter().filter(|c| c.ino != 0 && !c.is_dir) {
+            cow.read_at(change.ino, 0, 1 << 20, &mut Vec::new())
+                .unwrap();
+        }
+    };
+    look(&cow);
+    drop(cow);
+    let cow = open(dir.path());
+    look(&cow);
+    // What comes back is there once.
+    write(lower.join("d/x"), b"back").unwrap();
+    look(&cow);
+    remove_file(lower.join("d/x")).unwrap();
+    let d = find(&cow, 1, b"d");
+    cow.tree.unlink(d, b"x").unwrap();
+    cow.tree.rmdir(1, b"d").unwrap();
+    assert!(cow.stat(Path::new("/d")).unwrap().is_none());
 }

@@ -294,6 +294,15 @@ impl State {
         }
     }
 
+    /// All its content is the lower's, which may change.
+    pub(crate) fn is_lowers(&self) -> bool {
+        match &self.body {
+            Body::File(f) => f.live,
+            Body::LowLink => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn dir(&self) -> Option<&DirBody> {
         match &self.body {
             Body::Dir(d) => Some(d),

@@ -1,6 +1,6 @@
 //! Replaying a journal: the same changes by the same code, without checks that passed before.
 
-use super::super::host::HostLower;
+use super::super::host::{HostLower, split};
 use super::super::journal::Record;
 use super::super::journal::record::Extents;
 use super::super::meta::{BLOCK, Meta, Res, S_IFDIR, S_IFMT, S_IFREG, Time, rd, wr};
@@ -192,10 +192,7 @@ impl Tree {
         if path.is_empty() {
             return true;
         }
-        let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
-            Some(cut) => (&path[..cut], &path[cut + 1..]),
-            None => (&path[..0], path),
-        };
+        let (dir, name) = split(path);
         match host.bound_at(dir).and_then(|dir| self.node(dir)) {
             Some(node) => {
                 let state = rd(&node.state);
