@@ -3,9 +3,8 @@
 //! The results are committed; after a change of flags: `cargo run -- generate man man` and
 //! `cargo run -- generate completions completions`.
 
-use super::Cli;
+use super::definition;
 use crate::error::{Result, ResultExt, failed};
-use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn man(dir: &Path) -> std::io::Result<()> {
-    let mut command = Cli::command();
+    let mut command = definition();
     command.build();
     page(&command, "rless", dir)?;
     pages(&command, "rless", dir)
@@ -68,7 +67,7 @@ fn completions(dir: &Path) -> std::io::Result<()> {
         (Shell::Fish, "rless.fish"),
     ] {
         let mut text = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "rless", &mut text);
+        clap_complete::generate(shell, &mut definition(), "rless", &mut text);
         std::fs::write(dir.join(name), text)?;
     }
     Ok(())

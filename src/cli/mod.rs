@@ -13,7 +13,7 @@
 //! | 2 | commands on objects: the object is in use |
 //!
 //! A new command: a file with an `Args` struct and `pub(crate) fn run(args: Args) -> Result<u8>`,
-//! a variant in `Command`, a line in `dispatch`.
+//! a variant in `Command`, a line in `dispatch` and in `fields`.
 
 pub mod format;
 pub mod human;
@@ -60,7 +60,7 @@ use crate::error::{self, Fault, Kind, Result, usage};
 use crate::trace;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args as _, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -69,15 +69,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs OCI containers as an ordinary user: no daemon, no root, no foreign-owned files.
 #[derive(Debug, Parser)]
-#[command(
-    name = "rless",
-    version,
-    disable_version_flag = true,
-    max_term_width = 100,
-    subcommand_required = true
-)]
-#[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
+    #[command(flatten)]
+    general: General,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What may stand before the command.
+#[derive(Debug, clap::Args)]
+struct General {
     /// Print the version
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
@@ -92,8 +93,6 @@ pub struct Cli {
     /// For docker's scripts: there is nothing more to tell
     #[arg(short = 'D', long, hide = true)]
     debug: bool,
-    #[command(subcommand)]
-    command: Command,
 }
 
 /// `--log-level`.
@@ -199,10 +198,79 @@ fn dispatch(command: Command) -> Result<u8> {
     }
 }
 
-/// The whole definition. Every switch also takes `=true` and `=false`, as docker's and podman's do.
-pub(crate) fn definition() -> clap::Command {
-    with_values(Cli::command())
+/// The arguments of the command `name`; `None` when there is no such command.
+fn fields(name: &str) -> Option<fn(clap::Command) -> clap::Command> {
+    Some(match name {
+        "mount-cow" => mount_cow::Args::augment_args,
+        "image" => image::Args::augment_args,
+        "images" => images::Args::augment_args,
+        "pull" => pull::Args::augment_args,
+        "rmi" => rmi::Args::augment_args,
+        "run" => run::Args::augment_args,
+        "ps" => ps::Args::augment_args,
+        "rm" => rm::Args::augment_args,
+        "snapshot" => snapshot::Args::augment_args,
+        "restore" => snapshot::Restore::augment_args,
+        "stop" => stop::Args::augment_args,
+        "start" => start::Args::augment_args,
+        "create" => create::Args::augment_args,
+        "kill" => lifecycle::Kill::augment_args,
+        "pause" => lifecycle::Pause::augment_args,
+        "unpause" => lifecycle::Unpause::augment_args,
+        "rename" => lifecycle::Rename::augment_args,
+        "restart" => lifecycle::Restart::augment_args,
+        "wait" => lifecycle::Wait::augment_args,
+        "update" => update::Args::augment_args,
+        "container" => container::Args::augment_args,
+        "volume" => volume::Args::augment_args,
+        "commit" => commit::Args::augment_args,
+        "cp" => cp::Args::augment_args,
+        "diff" => diff::Args::augment_args,
+        "events" => events::Args::augment_args,
+        "exec" => exec::Args::augment_args,
+        "export" => export::Args::augment_args,
+        "healthcheck" => healthcheck::Args::augment_args,
+        "logs" => logs::Args::augment_args,
+        "attach" => attach::Args::augment_args,
+        "inspect" => inspect::Args::augment_args,
+        "port" => port::Args::augment_args,
+        "stats" => stats::Args::augment_args,
+        "info" => info::Args::augment_args,
+        "top" => top::Args::augment_args,
+        "version" => version::Args::augment_args,
+        "generate" => generate::Args::augment_args,
+        _ => return None,
+    })
 }
+
+fn root() -> clap::Command {
+    clap::Command::new("rless")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+}
+
+/// The whole definition, as help and manual show it.
+pub(crate) fn definition() -> clap::Command {
+    Cli::augment_args(root())
+}
+
+/// The definition by which the line `words` is read. When it begins with a command, it is that command's alone: the
+/// page faults of building all of them are a tenth of the processor time of a start.
+fn definition_for(words: &[OsString]) -> clap::Command {
+    let name = words.get(1).and_then(|w| w.to_str()).unwrap_or_default();
+    with_values(match fields(name) {
+        Some(fields) => {
+            General::augment_args(root()).subcommand(fields(clap::Command::new(name.to_owned())))
+        }
+        None => definition(),
+    })
+}
+
+/// Every switch also takes `=true` and `=false`, as docker's and podman's do.
 
 fn with_values(command: clap::Command) -> clap::Command {
     let switch = |arg: clap::Arg| {
@@ -244,13 +312,16 @@ pub fn main() -> ExitCode {
         Helper::Refused(e) => return exit(Err(e)),
     };
     let words = helped(words);
-    let matches = definition().try_get_matches_from(&words);
+    let matches = definition_for(&words).try_get_matches_from(&words);
     let cli = match matches.and_then(|mut m| Cli::from_arg_matches_mut(&mut m)) {
         Ok(cli) => cli,
         Err(e) => return usage_exit(&e, &words),
     };
-    let quiet = matches!(cli.log_level, Level::Error | Level::Fatal | Level::Panic);
-    QUIET.store(quiet && !cli.debug, Ordering::Relaxed);
+    let quiet = matches!(
+        cli.general.log_level,
+        Level::Error | Level::Fatal | Level::Panic
+    );
+    QUIET.store(quiet && !cli.general.debug, Ordering::Relaxed);
     if log::set_logger(&Warnings).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);
     }
@@ -283,7 +354,7 @@ fn usage_exit(e: &clap::Error, words: &[OsString]) -> ExitCode {
         return exit(Err(not_text(words).into()));
     }
     // Help as it is in the manual, without the values that every switch takes besides.
-    let plain = Cli::command().try_get_matches_from(words);
+    let plain = definition().try_get_matches_from(words);
     match plain.err().filter(|p| !e.use_stderr() && !p.use_stderr()) {
         Some(help) => drop(help.print()),
         None if e.use_stderr() => warn(usage_text(e).trim_end()),
@@ -390,6 +461,24 @@ mod tests {
         definition().debug_assert();
     }
 
+    /// A command's own definition is its part of the whole.
+    #[test]
+    fn one_command_is_defined_as_among_all() {
+        let shown = |mut command: clap::Command, name: &str| {
+            command.build();
+            let count = command.get_subcommands().count();
+            let one = command.find_subcommand_mut(name).expect("the command");
+            (one.render_long_help().to_string(), count)
+        };
+        for command in definition().get_subcommands() {
+            let name = command.get_name();
+            let alone = definition_for(&["rless".into(), name.into()]);
+            let (all, count) = shown(with_values(definition()), name);
+            assert!(count > 30);
+            assert_eq!(shown(alone, name), (all, 1), "{name}");
+        }
+    }
+
     /// clap takes a short flag's letter from the field's name, not from the flag's.
     #[test]
     fn short_flags_are_letters_of_their_long_ones() {
@@ -439,7 +528,7 @@ mod tests {
     #[test]
     fn flags_before_the_command() {
         let cli = parse(&["--log-level=error", "--debug", "ps"]).expect("parsed");
-        assert!(cli.log_level == Level::Error && cli.debug);
+        assert!(cli.general.log_level == Level::Error && cli.general.debug);
         assert!(parse(&["--log-level", "warning", "ps"]).is_ok());
         assert!(parse(&["--log-level=loud", "ps"]).is_err());
     }
@@ -449,19 +538,21 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let odd = || OsString::from_vec(b"caf\xe9\x1b".to_vec());
         let words = |first: &str| vec!["rless".into(), first.into(), "x".into(), odd()];
-        let parsed = definition().try_get_matches_from(words("run"));
+        let parsed = definition_for(&words("run")).try_get_matches_from(words("run"));
         assert_eq!(parsed.expect_err("no text").kind(), ErrorKind::InvalidUtf8);
         assert_eq!(
             not_text(&words("run")).to_string(),
             "the argument \"caf\\xe9\\x1b\" is not UTF-8"
         );
-        assert!(definition().try_get_matches_from(words("cp")).is_ok());
+        let parsed = definition_for(&words("cp")).try_get_matches_from(words("cp"));
+        assert!(parsed.is_ok());
     }
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
         let words = std::iter::once("rless").chain(line.iter().copied());
-        definition()
-            .try_get_matches_from(words)
+        let words: Vec<_> = words.map(OsString::from).collect();
+        definition_for(&words)
+            .try_get_matches_from(&words)
             .and_then(|mut m| Cli::from_arg_matches_mut(&mut m))
     }
 
