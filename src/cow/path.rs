@@ -216,9 +216,12 @@ impl Cow {
         let mut out = Vec::new();
         let mut buf = Vec::new();
         while (out.len() as u64) < stat.size {
+            let at = out.len() as u64;
+            // No more than there is: each page of a buffer costs a fault.
+            let len = (stat.size - at).min(1 << 20) as usize;
             let n = self
                 .tree
-                .read(stat.ino, out.len() as u64, 1 << 20, &mut buf, |bytes| {
+                .read(stat.ino, at, len, &mut buf, |bytes| {
                     out.extend_from_slice(bytes);
                     bytes.len()
                 })

@@ -238,7 +238,8 @@ impl Place {
         if fallocate(&*self.file, mode, at.cast_signed(), len.cast_signed()).is_ok() {
             return Ok(());
         }
-        let zeros = [0; 1 << 16];
+        // Not on the stack, which would be touched where nothing is written.
+        let zeros = vec![0; 1 << 16];
         let mut end = to;
         if cap == u64::MAX {
             end = end.min(self.file.metadata().map_err(|e| errno(&e))?.len());
