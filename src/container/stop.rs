@@ -106,12 +106,12 @@ pub fn stop_by_user(containers: &Containers, record: &Record, timeout: Option<u6
     if record.state == State::Paused {
         return Err(improper(record, "can only stop created or running containers").into());
     }
-    if record.state.live() {
-        if let Some(now) = stop(containers, record, timeout)? {
-            containers.emit(&now, Action::Stop);
-        }
-        return Ok(());
+    if record.state.live()
+        && let Some(now) = stop(containers, record, timeout)?
+    {
+        containers.emit(&now, Action::Stop);
     }
+    // Its supervisor may have been killed before, or just now.
     let _ = std::fs::remove_file(containers.revive_dir().join(&record.id));
     Ok(())
 }
