@@ -53,6 +53,8 @@ pub enum Question {
     Check,
     /// Freeze all its processes.
     Pause,
+    /// Freeze all its processes until who asked has gone (or somebody lets them go on).
+    Hold,
     /// Let them go on.
     Unpause,
     /// Make a frozen state of its files ([`crate::cow::frozen`]) in a directory that does not exist yet.
@@ -104,10 +106,28 @@ pub fn ask(
     patience: Option<Duration>,
 ) -> Result<Heard> {
     let deadline = patience.and_then(|p| Instant::now().checked_add(p));
-    let socket = match connect(containers, id, deadline)? {
-        Ok(socket) => socket,
-        Err(heard) => return Ok(heard),
+    match connect(containers, id, deadline)? {
+        Ok(socket) => put(&socket, question, deadline),
+        Err(heard) => Ok(heard),
+    }
+}
+
+/// Asks for [`Question::Hold`]: the container is frozen for as long as what comes back is open, whatever becomes of this process.
+/// `None`: no supervisor lives, or answers in time.
+///
+/// # Errors
+/// It cannot be frozen.
+pub fn hold(containers: &Containers, id: &str, patience: Duration) -> Result<Option<OwnedFd>> {
+    let deadline = Instant::now().checked_add(patience);
+    let Ok(socket) = connect(containers, id, deadline)? else {
+        return Ok(None);
     };
+    let heard = put(&socket, &Question::Hold, deadline)?;
+    Ok(matches!(heard, Heard::Done(_)).then_some(socket))
+}
+
+/// Puts a question and waits for the answer.
+fn put(socket: &OwnedFd, question: &Question, deadline: Option<Instant>) -> Result<Heard> {
     let json = serde_json::to_vec(question).map_err(|e| failed(e.to_string()))?;
     for packet in pieces(&json, Frame::More, Frame::Ask) {
         if send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).is_err() {
@@ -117,7 +137,7 @@ pub fn ask(
     let mut text = Vec::new();
     let mut buffer = vec![0; FRAME];
     loop {
-        if !readable(&socket, deadline) {
+        if !readable(socket, deadline) {
             return Ok(Heard::Silence);
         }
         let n = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {

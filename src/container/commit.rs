@@ -5,13 +5,14 @@
 //! command, working directory, labels, ports), and then the changes asked for, in a Containerfile's words.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::ask::{Question, ask};
+use super::ask::{self, Question};
 use super::events::Action;
 use super::record::{Containers, Record, State};
 use super::view::View;
@@ -102,23 +103,21 @@ pub fn commit(
     Ok(image)
 }
 
-/// A container that is paused while this lives.
+/// A container that is paused while this lives: by its supervisor for as long as the connection is open, so that it goes
+/// on when this process is interrupted or killed.
 struct Paused<'a> {
     containers: &'a Containers,
-    id: Option<&'a str>,
+    held: Option<(&'a str, OwnedFd)>,
 }
 
 impl Paused<'_> {
     fn new<'a>(containers: &'a Containers, record: &'a Record) -> Result<Paused<'a>> {
-        let mut paused = Paused {
-            containers,
-            id: None,
+        let held = match record.state {
+            State::Running => ask::hold(containers, &record.id, PATIENCE)?,
+            _ => None,
         };
-        if record.state == State::Running {
-            ask(containers, &record.id, &Question::Pause, Some(PATIENCE))?;
-            paused.id = Some(&record.id);
-        }
-        Ok(paused)
+        let held = held.map(|socket| (&*record.id, socket));
+        Ok(Paused { containers, held })
     }
 }
 
@@ -126,9 +125,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            // It may have been unpaused or killed by somebody else.
-            let _ = ask(self.containers, id, &Question::Unpause, Some(PATIENCE));
+        if let Some((id, _socket)) = self.held.take() {
+            // Answered when it goes on. It may have been unpaused or killed by somebody else.
+            let _ = ask::ask(self.containers, id, &Question::Unpause, Some(PATIENCE));
         }
     }
 }

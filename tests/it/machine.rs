@@ -71,6 +71,7 @@ cases! {
     pids_limit_holds,
     limits_are_shown_inside,
     pause_really_stops_and_resumes,
+    a_killed_commit_leaves_nothing_paused,
     a_restart_policy_keeps_its_scope,
     a_scope_that_is_still_held_stops_no_start,
     scope_is_gone_after_the_container,

@@ -70,6 +70,10 @@ impl Relay<'_> {
                 return Ok(Answered::ByAnother);
             }
             Question::Pause => self.freeze(true)?,
+            Question::Hold => {
+                self.freeze(true)?;
+                self.front.clients[i].holds = true;
+            }
             Question::Unpause => self.freeze(false)?,
             Question::Freeze { dir, content } => {
                 self.freeze_files(i, dir, content)?;
@@ -202,6 +206,7 @@ impl Relay<'_> {
             self.drop_checks();
         } else {
             self.resume_checks();
+            self.front.clients.iter_mut().for_each(|c| c.holds = false);
         }
         self.tell(if frozen {
             Action::Pause
@@ -209,6 +214,17 @@ impl Relay<'_> {
             Action::Unpause
         });
         Ok(())
+    }
+
+    /// Clients that have gone go; what one of them held frozen goes on.
+    pub(super) fn clear_clients(&mut self) {
+        if self.front.clients.iter().any(|c| c.gone() && c.holds)
+            && self.job.record.state == State::Paused
+            && let Err(e) = self.freeze(false)
+        {
+            crate::trace::mark(&format!("letting the container go on: {e:#}"));
+        }
+        self.front.clients.retain(|c| !c.gone());
     }
 
     /// A container that was asked to end and has not is killed.

@@ -43,6 +43,8 @@ pub(super) struct Client {
     pub(super) awaits_restart: bool,
     /// It gets its answer when the health check of this number has ended.
     pub(super) awaits_check: Option<u64>,
+    /// The container is frozen for as long as it is there.
+    pub(super) holds: bool,
     /// Pieces of what it will ask for.
     partial: Vec<u8>,
     /// Bytes of input taken and not yet acknowledged.
@@ -61,6 +63,7 @@ impl Client {
             awaits_end: false,
             awaits_restart: false,
             awaits_check: None,
+            holds: false,
             partial: Vec::new(),
             owed: 0,
         }

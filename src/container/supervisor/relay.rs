@@ -82,7 +82,7 @@ impl Relay<'_> {
 
     /// One poll and what came of it; true when [`Relay::run`] is over.
     fn turn(&mut self) -> bool {
-        self.front.clients.retain(|c| !c.gone());
+        self.clear_clients();
         let held = self.front.clients.iter().any(Client::holds_back);
         let ready = self.wait(held);
         let waited = self.until.is_some_and(|until| until <= Instant::now());
