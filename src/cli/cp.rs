@@ -11,8 +11,8 @@ use crate::store::Store;
 
 /// Copy files between a container and the host, between containers, or from and to a tar stream.
 ///
-/// The container may run or not. In one that runs its volumes and mounts are seen. SOURCE/. means what is in the directory
-/// SOURCE; `-` is a tar archive on standard input or output.
+/// The container may run or not; its volumes and bind mounts are seen, and in one that runs whatever else is mounted. SOURCE/. means
+/// what is in the directory SOURCE; `-` is a tar archive on standard input or output.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What is copied into a container belongs to the user it runs as

@@ -92,10 +92,8 @@ impl View {
         if record.state.live() {
             return Ok(None);
         }
-        let cow = open(
-            lower(store, &record)?,
-            &containers.place(&record.id).upper(),
-        )?;
+        let upper = containers.place(&record.id).upper();
+        let cow = limited(lower(store, &record)?, &upper, record.storage_size)?;
         Ok(Some(View {
             cow,
             record,
@@ -106,11 +104,16 @@ impl View {
 }
 
 pub(super) fn open(lower: Lower, upper: &std::path::Path) -> Result<Cow> {
+    limited(lower, upper, None)
+}
+
+/// What is written there counts against the container's own limit.
+fn limited(lower: Lower, upper: &std::path::Path, size_limit: Option<u64>) -> Result<Cow> {
     Cow::open(Options {
         lower,
         upper: Some(upper.to_owned()),
         squash: None,
-        size_limit: None,
+        size_limit,
         stats: None,
     })
 }

@@ -8,7 +8,7 @@ use crate::error::{Result, failed};
 use anyhow::Context;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -78,11 +78,18 @@ pub struct Listed {
 impl Tree {
     /// Walks an absolute path inside the tree; `..` stops at the root, links resolve inside.
     fn walk(&self, path: &[u8], follow: bool) -> Res<Option<u64>> {
-        self.trace(path, follow, &mut Vec::new())
+        self.trace(path, follow, &mut Vec::new(), &|_| false)
     }
 
-    /// The same; `trail` is then the names that lead there without a link, the last of them perhaps of nothing.
-    fn trace(&self, path: &[u8], follow: bool, trail: &mut Vec<Vec<u8>>) -> Res<Option<u64>> {
+    /// The same; `trail` is then the names that lead there without a link, the last of them perhaps of nothing. Where it `ends`
+    /// early it has the names that were left, too.
+    fn trace(
+        &self,
+        path: &[u8],
+        follow: bool,
+        trail: &mut Vec<Vec<u8>>,
+        ends: &dyn Fn(&[Vec<u8>]) -> bool,
+    ) -> Res<Option<u64>> {
         let split = |p: &[u8]| -> Vec<Vec<u8>> {
             p.split(|b| *b == b'/')
                 .filter(|c| !c.is_empty() && *c != b".")
@@ -102,8 +109,18 @@ impl Tree {
                 trail.pop();
                 continue;
             }
-            let Some(next) = self.lookup(at, &name)? else {
-                trail.push(name);
+            trail.push(name);
+            if ends(trail) {
+                if todo.front().is_some_and(|next| next == b"..") {
+                    todo.pop_front();
+                    trail.pop();
+                    continue;
+                }
+                trail.extend(todo);
+                return Ok(None);
+            }
+            let name = trail.last().map_or(&b""[..], Vec::as_slice);
+            let Some(next) = self.lookup(at, name)? else {
                 trail.extend(todo);
                 return Ok(None);
             };
@@ -114,6 +131,7 @@ impl Tree {
                     return Err(Errno::ELOOP);
                 }
                 let target = self.readlink(next)?;
+                trail.pop();
                 if target.starts_with(b"/") {
                     at = Index::ROOT;
                     trail.clear();
@@ -124,7 +142,6 @@ impl Tree {
                 continue;
             }
             at = next;
-            trail.push(name);
         }
         if must_be_dir && !self.true_meta(at)?.is_dir() {
             return Err(Errno::ENOTDIR);
@@ -164,15 +181,19 @@ impl Cow {
     }
 
     /// The same, and the path without symbolic links: of what is there, or of what a file made under this name would be.
+    /// `ends` are such paths that something is mounted on: what is below them is not looked at.
     ///
     /// # Errors
     /// As [`Cow::stat`].
-    pub fn resolve(&self, path: &Path) -> Result<(PathBuf, Option<Stat>)> {
+    pub fn resolve(&self, path: &Path, ends: &[PathBuf]) -> Result<(PathBuf, Option<Stat>)> {
         let mut trail = Vec::new();
-        match self
-            .tree
-            .trace(path.as_os_str().as_bytes(), true, &mut trail)
-        {
+        let joined = |trail: &[Vec<u8>]| {
+            let names = trail.iter().map(|name| OsStr::from_bytes(name));
+            Path::new("/").join(names.collect::<PathBuf>())
+        };
+        let bytes = path.as_os_str().as_bytes();
+        let is_end = |trail: &[Vec<u8>]| !ends.is_empty() && ends.contains(&joined(trail));
+        match self.tree.trace(bytes, true, &mut trail, &is_end) {
             Ok(_) => {}
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok((path.to_owned(), None)),
             Err(e) => {
@@ -180,9 +201,11 @@ impl Cow {
                     .with_context(|| format!("looking up {} in the root", path.display()));
             }
         }
-        let names = trail.into_iter().map(OsString::from_vec);
-        let full = Path::new("/").join(names.collect::<PathBuf>());
-        let stat = self.stat(&full)?;
+        let full = joined(&trail);
+        let stat = match ends.iter().any(|end| full.starts_with(end)) {
+            true => None,
+            false => self.stat(&full)?,
+        };
         Ok((full, stat))
     }
 

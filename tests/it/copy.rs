@@ -293,6 +293,108 @@ fn no_link_in_a_container_or_exchanged_meanwhile_leads_to_the_host() {
 }
 
 #[test]
+fn the_volumes_of_one_that_does_not_run_are_written_to() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    home(
+        &s,
+        "mkdir -p host/in ro; echo host >host/f; echo ro >ro/f; echo canary >canary; echo new >new;
+         ln -s $PWD/canary host/away; ln -s /etc/passwd host/passwd; ln -s /made host/made",
+    );
+    let at = |dir: &str, place: &str| format!("{}:{place}", s.get("HOME").join(dir).display());
+    let script =
+        "ln -s /vol/sub/f /tovolume; ln -s vol /v; mkdir -p /vol/sub /srv/d; echo below >/srv/d/f";
+    s.rless(["run", "--network", "none", "--name", "e", "-v", "vol:/vol"])
+        .args([
+            "-v",
+            &at("host", "/host"),
+            "-v",
+            &at("ro", "/ro:ro"),
+            "--tmpfs",
+            "/tmp",
+        ])
+        .args([&world.reference("alpine"), "sh", "-c", script])
+        .ok();
+    let works =
+        |from: &str, to: &str| assert_eq!(cp(&s, from, to), (0, String::new()), "{from} {to}");
+    let inside = |volume: &str, script: &str| {
+        let run = ["run", "--rm", "--network", "none", "-v"];
+        let image = world.reference("alpine");
+        s.rless(run).args([volume, &image, "sh", "-c", script]).ok()
+    };
+    // Into a volume, through a link of the container's, and out again.
+    works("new", "e:/vol/sub/f");
+    assert_eq!(
+        inside("vol:/x", "cat /x/sub/f; stat -c %u:%g /x/sub/f"),
+        "new\n0:0\n"
+    );
+    works("canary", "e:/tovolume");
+    works("canary", "e:/v/other");
+    assert_eq!(
+        inside("vol:/x", "cat /x/sub/f /x/other"),
+        "canary\ncanary\n"
+    );
+    works("e:/tovolume", "back");
+    works("e:/vol", "tree");
+    assert_eq!(
+        home(&s, "cat back; cd tree; find . -type f | sort"),
+        "canary\n./other\n./sub/f\n"
+    );
+    // Into a bind mount; a link in it leads where it does in the container.
+    works("new", "e:/host/f");
+    works("e:/host/passwd", "passwd");
+    works("new", "e:/host/made");
+    works("e:/made", "made");
+    assert_eq!(
+        home(&s, "cat host/f; grep -c ^root: passwd; cat made; ls host"),
+        "new\n1\nnew\naway\nf\nin\nmade\npasswd\n"
+    );
+    let (code, text) = cp(&s, "new", "e:/host/away");
+    assert!(code == 125 && text.contains("could not be found"), "{text}");
+    assert_eq!(home(&s, "cat canary"), "canary\n");
+    // What is mounted read-only is not written to, and what is not mounted is as before.
+    let (code, text) = cp(&s, "new", "e:/ro/f");
+    assert!(
+        code == 125 && text.contains("Read-only file system"),
+        "{text}"
+    );
+    works("new", "e:/srv/d/f");
+    works("new", "e:/vol/../srv/d/g");
+    works("e:/srv/d", "srv");
+    assert_eq!(home(&s, "cat ro/f srv/f srv/g"), "ro\nnew\nnew\n");
+    s.rless(["rm", "e"]).ok();
+    s.rless(["volume", "rm", "vol"]).ok();
+}
+
+#[test]
+fn what_is_copied_into_one_that_does_not_run_counts_against_its_limit() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    home(&s, "head -c 8000000 /dev/urandom >large; echo small >small");
+    let create = [
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "e",
+        "--storage-opt",
+        "size=4m",
+    ];
+    s.rless(create)
+        .args([&world.reference("alpine"), "true"])
+        .ok();
+    assert_eq!(cp(&s, "small", "e:/small"), (0, String::new()));
+    let (code, text) = cp(&s, "large", "e:/large");
+    assert!(
+        code == 125 && text.contains("No space left on device"),
+        "{text}"
+    );
+    assert_eq!(cp(&s, "e:/small", "back"), (0, String::new()));
+    assert_eq!(home(&s, "cat back"), "small\n");
+    s.rless(["rm", "e"]).ok();
+}
+
+#[test]
 fn a_snapshot_is_of_one_moment_and_restored() {
     let world = world!();
     let s = Sandbox::new(world);

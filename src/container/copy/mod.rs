@@ -5,41 +5,42 @@
 //! | side | read and written by |
 //! |---|---|
 //! | the host | this process, from descriptors of directories ([`files`]) |
-//! | a container that runs | a child that has joined its user and mount namespaces ([`crate::runtime::visit`]), with the same code: it sees volumes and whatever else is mounted, and nothing but the pipe leads out |
-//! | one that does not | this process, in its files themselves ([`tree`]): nothing is mounted |
+//! | a container that runs | a child that has joined its user and mount namespaces ([`visit`]), with the same code: it sees volumes and whatever else is mounted, and nothing but the pipe leads out |
+//! | one that does not | this process, in its files themselves ([`tree`]): nothing is mounted; but where a path leads into a volume or a bind mount, a child as above, in namespaces of its own with what the container mounts ([`visit::Apart`]) |
+//!
+//! As podman, a directory that is copied from or to a container that does not run is one or the other: what is mounted further down
+//! in it is not looked for. And a name is resolved first, on the container's side: what is copied onto a link goes where it leads.
+//!
+//! [`visit`]: crate::runtime::visit
+//! [`visit::Apart`]: crate::runtime::visit::Apart
 //!
 //! The host's side never looks up a name that came from the container but in directories it has opened itself, and never through
 //! a link. What is copied into a container belongs to the user it runs as (`--archive`), or to root.
 
+mod child;
 mod files;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Context;
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use self::child::{Child, Inside, Mounted};
 use self::files::{Naming, Unpack};
-use super::image::{kind_number, kind_of};
 use super::record::{Containers, Record};
 use super::stop::{elsewhere, improper};
 use super::top;
 use super::view::View;
-use crate::error::{self, Fault, Result, failed, usage};
-use crate::runtime::visit;
+use crate::error::{self, Result, failed, usage};
 use crate::store::archive::{self, What};
 use crate::store::tarball::{self, Reader};
 use crate::store::{Store, files as metadata};
-use crate::sys::supervise;
 
 /// Symbolic links followed, as in the kernel.
 const LINKS: usize = 40;
@@ -84,7 +85,13 @@ struct Place {
 enum Access {
     /// pidfd of its first process.
     Live(OwnedFd),
-    Ended(Box<View>),
+    Ended(Box<Ended>),
+}
+
+/// A container that does not run.
+struct Ended {
+    view: View,
+    mounted: Mounted,
 }
 
 /// Copies `from` to `to`: `CONTAINER:PATH`, a path of the host, or `-`.
@@ -136,14 +143,14 @@ fn transfer(from: &Side, to: &Side, request: Request) -> Result<()> {
             top: if contents { Vec::new() } else { base },
             plain: false,
         };
-        return from.pack_apart(&naming, &mut std::io::stdout());
+        return from.pack_apart(&source.path, &naming, &mut std::io::stdout());
     }
     let (dir, top) = target(to, is_dir, base, contents)?;
     let naming = Naming {
         top,
         plain: matches!(from, Side::Host(_)),
     };
-    through_pipe(from, &naming, to, &dir, how)
+    through_pipe((from, &source.path), &naming, (to, &dir), how)
 }
 
 /// Container and path; no container: a path of the host.
@@ -200,7 +207,9 @@ fn place(store: &Store, containers: &Containers, record: &Record) -> Result<Plac
         let init = record.init.ok_or_else(running)?;
         Access::Live(top::target(init).ok_or_else(running)?)
     } else {
-        Access::Ended(Box::new(View::of(store, containers, &record.id, true)?))
+        let view = View::of(store, containers, &record.id, true)?;
+        let mounted = Mounted::of(containers, &record.id, &view.cow)?;
+        Access::Ended(Box::new(Ended { view, mounted }))
     };
     Ok(Place {
         id: record.id.clone(),
@@ -227,22 +236,40 @@ impl Side {
     }
 
     fn live(&self) -> Option<&OwnedFd> {
+        match &self.place()?.access {
+            Access::Live(pidfd) => Some(pidfd),
+            Access::Ended(_) => None,
+        }
+    }
+
+    fn ended_one(&self) -> Option<&Ended> {
+        match &self.place()?.access {
+            Access::Live(_) => None,
+            Access::Ended(ended) => Some(ended),
+        }
+    }
+
+    fn place(&self) -> Option<&Place> {
         match self {
-            Side::Container { place, .. } => match &place.access {
-                Access::Live(pidfd) => Some(pidfd),
-                Access::Ended(_) => None,
-            },
+            Side::Container { place, .. } => Some(place),
             _ => None,
         }
     }
 
-    fn view(&self) -> Option<&View> {
-        match self {
-            Side::Container { place, .. } => match &place.access {
-                Access::Live(_) => None,
-                Access::Ended(view) => Some(view),
-            },
-            _ => None,
+    /// The container's files where they are this process's to read and write: it does not run, and `path` is none of a mount.
+    fn view(&self, path: &Path) -> Option<&View> {
+        let ended = self.ended_one()?;
+        (!ended.mounted.covers(path)).then_some(&ended.view)
+    }
+
+    /// Where a child has to go for `path`.
+    fn inside(&self, path: &Path) -> Option<Inside<'_>> {
+        match &self.place()?.access {
+            Access::Live(pidfd) => Some(Inside::Container(pidfd)),
+            Access::Ended(ended) if ended.mounted.covers(path) => {
+                Some(Inside::Mounts(&ended.mounted))
+            }
+            Access::Ended(_) => None,
         }
     }
 
@@ -268,27 +295,45 @@ impl Side {
     }
 
     fn look_at(&self, path: &Path) -> Result<Found> {
-        if let Some(view) = self.view() {
-            let (path, stat) = view.cow.resolve(path)?;
-            let dir = stat.map(|s| s.is_dir());
-            return Ok(Found { path, dir });
-        }
-        let Some(pidfd) = self.live() else {
+        let Some(place) = self.place() else {
             let (path, dir) = (path.to_owned(), directory(path)?);
             return Ok(Found { path, dir });
         };
-        let look = || resolve(path).map(|f| (f.path.into_os_string().into_vec(), f.dir));
-        let (path, dir) = Child::start(Some(pidfd), look)?.wait()?;
-        let path = OsString::from_vec(path).into();
-        Ok(Found { path, dir })
+        let mut found = Found {
+            path: path.to_owned(),
+            dir: None,
+        };
+        // Links lead from a container's files into its mounts and back.
+        for _ in 0..LINKS {
+            if let Access::Ended(ended) = &place.access {
+                let (path, stat) = ended
+                    .view
+                    .cow
+                    .resolve(&found.path, ended.mounted.targets())?;
+                let dir = stat.map(|s| s.is_dir());
+                found = Found { path, dir };
+            }
+            let Some(inside) = self.inside(&found.path) else {
+                break;
+            };
+            let look = || resolve(&found.path).map(|f| (f.path.into_os_string().into_vec(), f.dir));
+            let (path, dir) = Child::start(Some(inside), look)?.wait()?;
+            let before = found.path;
+            let path = OsString::from_vec(path).into();
+            found = Found { path, dir };
+            if dir.is_some() || found.path == before || self.live().is_some() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
-    /// Writes what the path leads to as a tar, in this process.
-    fn pack(&self, naming: &Naming, out: &mut dyn Write) -> Result<()> {
-        let Some(view) = self.view() else {
-            return files::pack(self.path(), naming, out);
+    /// Writes what is at a path (of [`Side::look`]) as a tar, in this process.
+    fn pack(&self, path: &Path, naming: &Naming, out: &mut dyn Write) -> Result<()> {
+        let Some(view) = self.view(path) else {
+            return files::pack(path, naming, out);
         };
-        let stat = view.cow.stat(self.path())?.ok_or_else(|| self.missing())?;
+        let stat = view.cow.stat(path)?.ok_or_else(|| self.missing())?;
         let all = view.cow.below(stat.ino, &naming.top)?;
         for what in archive::write(&view.cow, &all, What::Tree, out)? {
             log::warn!("{what}");
@@ -297,17 +342,17 @@ impl Side {
     }
 
     /// The same, by a child where this process may not look.
-    fn pack_apart(&self, naming: &Naming, out: &mut dyn Write) -> Result<()> {
-        match self.live() {
-            Some(pidfd) => Child::start(Some(pidfd), || self.pack(naming, out))?.wait(),
-            None => self.pack(naming, out),
+    fn pack_apart(&self, path: &Path, naming: &Naming, out: &mut dyn Write) -> Result<()> {
+        match self.inside(path) {
+            None => self.pack(path, naming, out),
+            inside => Child::start(inside, || self.pack(path, naming, out))?.wait(),
         }
     }
 
     /// Unpacks a tar into a directory, in this process.
     fn unpack(&self, dir: &Path, how: Unpack, input: &mut dyn BufRead) -> Result<()> {
         let mut reader = Reader::new(input, u64::MAX);
-        let done = match self.view() {
+        let done = match self.view(dir) {
             Some(view) => tree::unpack(&view.cow, dir, how, &mut reader),
             None => files::unpack(dir, how, &mut reader),
         };
@@ -324,9 +369,9 @@ impl Side {
     }
 
     fn unpack_apart(&self, dir: &Path, how: Unpack, input: &mut dyn BufRead) -> Result<()> {
-        match self.live() {
-            Some(pidfd) => Child::start(Some(pidfd), || self.unpack(dir, how, input))?.wait(),
+        match self.inside(dir) {
             None => self.unpack(dir, how, input),
+            inside => Child::start(inside, || self.unpack(dir, how, input))?.wait(),
         }
     }
 }
@@ -396,36 +441,49 @@ fn target(
                 dir
             };
             let slash = bytes.ends_with(b"/") && !source_is_dir;
-            if found.is_none() && (slash || to.look_at(dir)?.dir != Some(true)) {
+            let above = to.look_at(dir)?;
+            if found.is_none() && (slash || above.dir != Some(true)) {
                 return Err(to.missing());
             }
-            Ok((dir.to_owned(), name.as_bytes().to_vec()))
+            Ok((above.path, name.as_bytes().to_vec()))
         }
     }
 }
 
 /// A tar, compressed or not, from standard input.
 fn from_stream(to: &Side, how: Unpack) -> Result<()> {
-    if to.look()?.dir != Some(true) {
+    let there = to.look()?;
+    if there.dir != Some(true) {
         return Err(failed("destination must be a directory when copying from stdin").into());
     }
+    let dir = &*there.path;
     let mut input = BufReader::with_capacity(1 << 16, std::io::stdin());
     let compressed = input.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     if compressed {
         let plain = flate2::bufread::MultiGzDecoder::new(input);
-        to.unpack_apart(to.path(), how, &mut BufReader::new(plain))
+        to.unpack_apart(dir, how, &mut BufReader::new(plain))
     } else {
-        to.unpack_apart(to.path(), how, &mut input)
+        to.unpack_apart(dir, how, &mut input)
     }
 }
 
-fn through_pipe(from: &Side, naming: &Naming, to: &Side, dir: &Path, how: Unpack) -> Result<()> {
+fn through_pipe(
+    (from, source): (&Side, &Path),
+    naming: &Naming,
+    (to, dir): (&Side, &Path),
+    how: Unpack,
+) -> Result<()> {
     let (read, write) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("making a pipe")?;
-    let mut out = File::from(write);
-    let packer = Child::start(from.live(), || from.pack(naming, &mut out))?;
+    let (mut read, mut out) = (Some(File::from(read)), File::from(write));
+    let packer = Child::start(from.inside(source), || {
+        // It would wait for itself to read, when nobody else does any more.
+        drop(read.take());
+        from.pack(source, naming, &mut out)
+    })?;
     drop(out);
-    let mut input = BufReader::with_capacity(1 << 16, File::from(read));
+    let read = read.context("the pipe's end")?;
+    let mut input = BufReader::with_capacity(1 << 16, read);
     let unpacked = to.unpack_apart(dir, how, &mut input);
     drop(input);
     let packed = packer.wait();
@@ -439,58 +497,6 @@ fn through_pipe(from: &Side, naming: &Naming, to: &Side, dir: &Path, how: Unpack
 
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
     format!("{e:#}").contains("Broken pipe")
-}
-
-/// A child of this process, and what it has to tell.
-struct Child<T> {
-    pid: Pid,
-    told: File,
-    _what: std::marker::PhantomData<T>,
-}
-
-#[derive(serde::Deserialize, Serialize)]
-enum Told<T> {
-    Done(T),
-    Failed(u8, String),
-}
-
-impl<T: Serialize + DeserializeOwned> Child<T> {
-    /// Forks; the child enters the container of `pidfd`, if any, and does `act`.
-    fn start(pidfd: Option<&OwnedFd>, act: impl FnOnce() -> Result<T>) -> Result<Child<T>> {
-        let (read, write) =
-            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("making a pipe")?;
-        if let Some(pid) = supervise::fork().context("forking")? {
-            return Ok(Child {
-                pid,
-                told: File::from(read),
-                _what: std::marker::PhantomData,
-            });
-        }
-        drop(read);
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        let result = pidfd.map_or(Ok(()), visit::enter).and_then(|()| act());
-        let told = match result {
-            Ok(value) => Told::Done(value),
-            Err(e) => Told::Failed(kind_number(error::kind(&e)), format!("{e:#}")),
-        };
-        let text = serde_json::to_vec(&told).unwrap_or_default();
-        // A parent that is gone needs no answer.
-        let _ = File::from(write).write_all(&text);
-        std::process::exit(0)
-    }
-
-    /// Waits for its end.
-    fn wait(mut self) -> Result<T> {
-        let mut text = Vec::new();
-        let heard = self.told.read_to_end(&mut text);
-        let _ = waitpid(self.pid, None);
-        heard.context("waiting for the copying process")?;
-        match serde_json::from_slice(&text) {
-            Ok(Told::Done(value)) => Ok(value),
-            Ok(Told::Failed(kind, text)) => Err(Fault::new(kind_of(kind), text).into()),
-            Err(_) => Err(failed("the process that copied was killed").into()),
-        }
-    }
 }
 
 #[cfg(test)]

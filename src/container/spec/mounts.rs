@@ -111,7 +111,9 @@ pub fn all(defaults: Defaults, files: &[(&str, PathBuf)], user: &[Resolved]) -> 
     Ok(mounts)
 }
 
-fn user_mount(mount: &Resolved) -> Mount {
+/// A mount as the runtime takes it.
+#[must_use]
+pub fn user_mount(mount: &Resolved) -> Mount {
     let (typ, mut options): (_, Vec<&str>) = match mount.source {
         Some(_) => ("bind", Vec::new()),
         None => ("tmpfs", Vec::new()),

@@ -28,7 +28,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use super::idmap::Mapping;
 use super::namespaces::{self, Namespaces};
@@ -60,17 +60,7 @@ impl Sources {
         let rootfs = linux(&plan.spec, |l| l.rootfs_propagation().as_deref());
         let follows = mounts.iter().any(Parsed::follows_host)
             || rootfs.is_some_and(|p| !p.ends_with("private"));
-        let propagation = if follows {
-            MsFlags::MS_SLAVE
-        } else {
-            MsFlags::MS_PRIVATE
-        };
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | propagation, none).map_err(|e| {
-            let hint = namespaces::hint(Some(e as i32));
-            let act = failed("cutting the mount namespace off from the host's");
-            anyhow::Error::new(e).context(act.hint(hint))
-        })?;
+        cut_off(follows)?;
         let root = match &plan.root {
             Root::Fuse => open_fuse()?,
             Root::Path(path) => api::clone_tree_at(path, true)
@@ -80,6 +70,60 @@ impl Sources {
             mount.open_source(follows)?;
         }
         Ok(Sources { root, mounts })
+    }
+}
+
+/// What is mounted here shows nowhere else; what is mounted on the host shows here if this `follows` it.
+fn cut_off(follows: bool) -> Result<()> {
+    let propagation = match follows {
+        true => MsFlags::MS_SLAVE,
+        false => MsFlags::MS_PRIVATE,
+    };
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | propagation, none).map_err(|e| {
+        let hint = namespaces::hint(Some(e as i32));
+        let act = failed("cutting the mount namespace off from the host's");
+        anyhow::Error::new(e).context(act.hint(hint))
+    })
+}
+
+/// A root of nothing but bind mounts, and directories for them that cannot be written: for [`super::visit`]. Made in two parts,
+/// as [`Sources`] and [`build`] are.
+#[derive(Debug)]
+pub(super) struct Bare(Vec<Parsed>);
+
+impl Bare {
+    /// Cuts the new mount namespace off from the host's and opens the sources.
+    pub(super) fn open(binds: &[Mount]) -> Result<Bare> {
+        cut_off(false)?;
+        let mut mounts = Vec::with_capacity(binds.len());
+        for bind in binds {
+            let mut parsed = Parsed::new(bind)?;
+            parsed.open_source(false)?;
+            mounts.push(parsed);
+        }
+        Ok(Bare(mounts))
+    }
+
+    /// Mounts them and makes that this process's root.
+    pub(super) fn enter(self) -> Result<()> {
+        let made = || -> std::io::Result<OwnedFd> {
+            let fs = Fs::open("tmpfs")?;
+            fs.set("mode", "755")?;
+            fs.mount(MOUNT_ATTR_NODEV)
+        };
+        let root = made().context("making a root for what is mounted")?;
+        attach_root(&root)?;
+        let tree = Tree::new(root.as_fd());
+        for mut mount in self.0 {
+            let what = mount.describe();
+            if let Some(source) = mount.take_source() {
+                mounts::bind(tree, &mount, &source).with_context(|| format!("mounting {what}"))?;
+            }
+        }
+        api::set_attributes(&root, MOUNT_ATTR_RDONLY, 0, 0, false)
+            .context("making the root for what is mounted read-only")?;
+        pivot(&root)
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn parse(spec: &Spec) -> Result<Vec<Parsed>> {
 }
 
 impl Parsed {
-    fn new(mount: &Mount) -> Result<Parsed> {
+    pub(super) fn new(mount: &Mount) -> Result<Parsed> {
         let destination = normal(mount.destination());
         let words = mount.options().as_deref().unwrap_or_default();
         let mut options =
@@ -84,6 +84,11 @@ impl Parsed {
             options,
             tree: None,
         })
+    }
+
+    /// What [`Parsed::open_source`] has opened.
+    pub(super) fn take_source(&mut self) -> Option<OwnedFd> {
+        self.tree.take()
     }
 
     /// Whether it must keep following the host's mounts.
@@ -233,7 +238,7 @@ fn refuse_link(errno: Errno, path: &Path) -> anyhow::Error {
 }
 
 /// Attaches a bind mount.
-fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
+pub(super) fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()> {
     let at = &mount.destination;
     let source = mount.source.as_deref().unwrap_or(Path::new(""));
     let kind = if source.starts_with("/proc") {
