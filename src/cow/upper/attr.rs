@@ -47,7 +47,11 @@ impl Tree {
     /// `EROFS`, `EINVAL` and `EISDIR` for sizes, `EFBIG`, `ENOSPC`.
     pub(crate) fn setattr(&self, who: Caller, ino: u64, set: &SetAttr) -> Res<()> {
         if let Some(new) = set.size {
-            self.settle_tail(ino, |size| new > size)?;
+            match self.low.is_live() && new > 0 {
+                // It may be copied.
+                true => self.before_content(ino, |size| new > size)?,
+                false => self.settle_tail(ino, |size| new > size)?,
+            }
         }
         self.reclaiming(|| self.setattr_once(who, ino, set))
     }

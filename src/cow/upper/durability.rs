@@ -419,6 +419,32 @@ fn a_write_that_waits_for_a_truncation_keeps_nobody_else_waiting() {
 }
 
 #[test]
+fn the_first_content_that_waits_for_a_new_journal_keeps_nobody_else_waiting() {
+    for what in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("lower")).unwrap();
+        std::fs::write(dir.path().join("lower/low"), [7; 5000]).unwrap();
+        let cow = open(dir.path());
+        let ino = cow.tree.create(ROOT, 1, b"f", &file()).unwrap();
+        let low = cow.tree.lookup(1, b"low").unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let slow = cow.tree.store().unwrap().journal.stalled();
+            let tree = &cow.tree;
+            let first = scope.spawn(|| match what {
+                0 => put(&cow, ino, 0, b"content"),
+                1 => tree.fallocate(ROOT, ino, 0, 5000, 0).unwrap(),
+                _ => size(&cow, low, 100),
+            });
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!first.is_finished(), "{what}");
+            assert!(tree.gate.try_write().is_ok(), "{what}");
+            drop(slow);
+            first.join().unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_file_that_was_emptied_and_written_anew_comes_with_anybodys_fsync() {
     for bytes in [3000, 100 * 4096] {
         let dir = tempfile::tempdir().unwrap();

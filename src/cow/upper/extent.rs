@@ -152,6 +152,18 @@ impl Tree {
         }
     }
 
+    /// What may have to wait for the disk before content comes, while nothing is locked: a new journal is durable first, and as
+    /// [`Tree::settle_tail`].
+    ///
+    /// # Errors
+    /// As [`Tree::fsync`].
+    pub(super) fn before_content(&self, ino: u64, touches: impl FnOnce(u64) -> bool) -> Res<()> {
+        if let Some(store) = &self.store {
+            store.journal.root()?;
+        }
+        self.settle_tail(ino, touches)
+    }
+
     /// The same before anything is locked: others need not wait for the disk. `touches` says of the size whether its last
     /// block is about to change.
     ///

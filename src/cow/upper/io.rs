@@ -136,7 +136,7 @@ impl Tree {
         kill: bool,
     ) -> Res<usize> {
         let end = offset.saturating_add(data.len() as u64);
-        self.settle_tail(ino, |size| end > size / BLOCK * BLOCK)?;
+        self.before_content(ino, |size| end > size / BLOCK * BLOCK)?;
         self.reclaiming(|| self.write_once(who, ino, offset, data, kill))
     }
 
@@ -351,7 +351,7 @@ impl Tree {
         mode: u32,
     ) -> Res<()> {
         let end = offset.saturating_add(len);
-        self.settle_tail(ino, |size| end > size / BLOCK * BLOCK)?;
+        self.before_content(ino, |size| end > size / BLOCK * BLOCK)?;
         self.reclaiming(|| self.fallocate_once(who, ino, offset, len, mode))
     }
 

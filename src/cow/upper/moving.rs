@@ -45,6 +45,7 @@ impl Tree {
 
     /// A new place for that many bytes.
     fn new_place(&self, store: &Store, bytes: u64) -> Res<(Region, Place)> {
+        // As a rule it is: [`Tree::before_content`].
         store.journal.root()?;
         let region = if bytes <= SMALL {
             let blocks = bytes.div_ceil(BLOCK).max(1);
