@@ -362,6 +362,9 @@ fn serve(
             Ok(0) => return false,
             Ok(n) => {
                 shared.server.serve(channel, &request[..n], buffers);
+                if buffers.needed(n) > SMALL && !worker.needed.load(Ordering::Relaxed) {
+                    worker.needed.store(true, Ordering::Release);
+                }
                 if buffers.held(n) > SMALL && !worker.large.load(Ordering::Relaxed) {
                     worker.large.store(true, Ordering::Release);
                 }

@@ -5,7 +5,8 @@
 //! for one request. A thread takes the pages out of the process every [`PERIOD`] in which there were requests:
 //! finding them again costs a fault for every 64 KiB. After a period without any it has the threads let their large
 //! buffers go, hands the allocator's free memory back and the program's code, and sleeps until the next request: an idle container
-//! wakes nobody.
+//! wakes nobody. Where small requests never end, a thread that had no large one for a period lets go with its next: a
+//! pipe's pages count against what all pipes of the user may have.
 
 use super::meta::lk;
 use super::upper::Tree;
@@ -25,6 +26,8 @@ pub(crate) struct Worker {
     pub(crate) sleeper: Mutex<Option<Sleeper>>,
     /// It holds more than [`SMALL`].
     pub(crate) large: AtomicBool,
+    /// It has needed that since the other one looked.
+    pub(crate) needed: AtomicBool,
     /// It is to let go of it.
     pub(crate) release: AtomicBool,
 }
@@ -84,12 +87,25 @@ impl Trim {
                 self.touched.store(false, Ordering::Release);
                 tree.low.trim();
                 let now = requests();
-                if std::mem::replace(&mut before, now) == now && !shrink(workers) {
+                if std::mem::replace(&mut before, now) != now {
+                    release(workers);
+                } else if !shrink(workers) {
                     break;
                 }
             }
             give_back();
             unload_code();
+        }
+    }
+}
+
+/// Has threads that had only small requests of late let their large buffers go, when they have served one more. They may be
+/// serving one: none is interrupted.
+fn release(workers: &[Worker]) {
+    for worker in workers {
+        let needed = worker.needed.swap(false, Ordering::AcqRel);
+        if !needed && worker.large.load(Ordering::Acquire) {
+            worker.release.store(true, Ordering::Release);
         }
     }
 }

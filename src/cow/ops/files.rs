@@ -49,8 +49,11 @@ impl Server {
         {
             return Ok(Answer::Sent);
         }
-        let buf = &mut content.bytes;
+        let Content {
+            bytes: buf, last, ..
+        } = content;
         self.tree.read(r.node, offset, size, buf, |bytes| {
+            *last = bytes.len();
             send_data(channel, unique, bytes);
         })?;
         Ok(Answer::Sent)

@@ -131,6 +131,8 @@ struct Content {
     pipe: Option<Pipe>,
     /// There are none to be had.
     no_pipe: bool,
+    /// Bytes of the last answer that passed here.
+    last: usize,
 }
 
 impl Buffers {
@@ -141,8 +143,16 @@ impl Buffers {
                 bytes: Vec::new(),
                 pipe: None,
                 no_pipe: false,
+                last: 0,
             },
         }
+    }
+
+    /// Bytes that a request of `read` bytes and its answer needed here; asked once for each.
+    pub(crate) fn needed(&mut self, read: usize) -> usize {
+        std::mem::take(&mut self.content.last)
+            .max(self.out.len())
+            .max(read)
     }
 
     /// Bytes that a request of `read` bytes and its answer have left here.
@@ -359,6 +369,7 @@ impl Content {
         let sent = pipe.send(&head, part, channel).is_ok();
         // What is left in it after a failure would be a part of the next answer.
         self.pipe = sent.then_some(pipe);
+        self.last = len;
         sent
     }
 }

@@ -62,6 +62,16 @@ fn private(pid: u32, when: &str) -> Private {
     found
 }
 
+/// How many ends of pipes a process has.
+fn pipes(pid: u32) -> usize {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    // Those that were closed meanwhile are none.
+    let targets = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+    targets
+        .filter(|to| to.as_os_str().as_encoded_bytes().starts_with(b"pipe:"))
+        .count()
+}
+
 /// Packs an image of 200,000 entries.
 fn large_image(lower: &Path) {
     fs::create_dir_all(lower).unwrap();
@@ -163,9 +173,18 @@ fn check(dir: &Path) {
 
     let mut buf = vec![0; 1 << 20];
     let mut big = File::open(point.join("big")).unwrap();
+    let pipes_before = pipes(pid);
     while big.read(&mut buf).unwrap() > 0 {}
+    assert!(pipes(pid) > pipes_before, "content went through none");
     let read = private(pid, "64 MiB read");
     assert!(read.all() <= idle.all() + 4 * MIB, "{read:?}");
+    // Small requests that never end.
+    let began = Instant::now();
+    while pipes(pid) > pipes_before {
+        assert!(began.elapsed() < Duration::from_secs(20), "pipes are left");
+        nix::sys::statvfs::statvfs(&point).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let target = point.join("written");
     fs::write(&target, vec![1; 32 << 20]).unwrap();
     File::open(&target).unwrap().sync_all().unwrap();
