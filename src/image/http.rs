@@ -29,6 +29,8 @@ pub struct Patience {
     pub idle: Duration,
     /// For the whole of a small body (manifest, token).
     pub small_body: Duration,
+    /// For a body to bring more than almost nothing.
+    pub slow: Duration,
     /// First pause before a retry; doubled each time.
     pub backoff: Duration,
     /// Longest pause that `Retry-After` can ask for.
@@ -41,6 +43,7 @@ impl Default for Patience {
             connect: Duration::from_secs(15),
             idle: Duration::from_secs(30),
             small_body: Duration::from_secs(120),
+            slow: Duration::from_secs(60),
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
         }

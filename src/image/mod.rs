@@ -10,6 +10,7 @@
 //! | `auth.rs` | credentials from the files and helpers podman and docker use |
 //! | `challenge.rs` | `WWW-Authenticate` and token answers |
 //! | `http.rs`, `certs.rs` | one request: TLS roots, proxies, time limits, redirects, retries |
+//! | `pace.rs` | downloads that bring almost nothing |
 //! | `registry.rs` | a repository of a registry: manifests and blobs, schemes, authentication |
 //! | `unpack.rs` | gzip, zstd or plain, by magic |
 //!
@@ -22,6 +23,7 @@ pub mod challenge;
 pub mod digest;
 pub mod http;
 pub mod manifest;
+mod pace;
 pub mod platform;
 pub mod reference;
 pub mod registries;

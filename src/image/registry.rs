@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use ureq::http::{Response, StatusCode, header};
@@ -20,6 +20,7 @@ use super::challenge::{self, Challenge};
 use super::digest::{Digest, Hasher, quoted};
 use super::http::{Exchange, Failure, Http, Patience, retry_after};
 use super::manifest::{ACCEPT, Descriptor};
+use super::pace::{Pace, SLOW_BYTES};
 use super::reference::{DOCKER_IO, Reference};
 use crate::error::{Fault, Kind, Result, failed};
 
@@ -31,9 +32,6 @@ const TOKEN_LIMIT: u64 = 1 << 20;
 const ERROR_LIMIT: u64 = 64 << 10;
 /// Tries of one request, or of a download without progress in between.
 const TRIES: u32 = 5;
-/// A download that brings less than this in [`SLOW_WINDOW`] is stalled.
-const SLOW_BYTES: u64 = 16 << 10;
-const SLOW_WINDOW: Duration = Duration::from_secs(60);
 
 /// Says that something takes longer: `… trying again in 2 s`.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
@@ -181,7 +179,7 @@ impl Repository {
             body: None,
             failures: 0,
             progress_at: 0,
-            window: (Instant::now(), 0),
+            pace: Pace::new(self.http.patience().slow, 0),
         }
     }
 
@@ -448,9 +446,16 @@ impl Repository {
         if matches!(status.as_u16(), 401 | 403) {
             return self.denied();
         }
-        let mut body = Vec::new();
-        // An error's text is a courtesy: whatever arrives of it is shown.
-        let _ = unlimited(response).take(ERROR_LIMIT).read_to_end(&mut body);
+        // An error's text is a courtesy: whatever arrives of it in time is shown.
+        let deadline = Instant::now() + self.http.patience().small_body;
+        let mut reader = unlimited(response).take(ERROR_LIMIT);
+        let (mut body, mut chunk) = (Vec::new(), vec![0u8; 4096]);
+        while Instant::now() < deadline {
+            match reader.read(&mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => body.extend_from_slice(chunk.get(..n).unwrap_or(&[])),
+            }
+        }
         let said = error_text(&body)
             .map(|t| format!(": {t}"))
             .unwrap_or_default();
@@ -541,9 +546,9 @@ pub struct BlobReader {
     position: u64,
     body: Option<BodyReader<'static>>,
     failures: u32,
-    /// Position at the last failure: progress since then forgives it.
+    /// Position when failures were forgiven last: what is more than almost nothing since then forgives them.
     progress_at: u64,
-    window: (Instant, u64),
+    pace: Pace,
 }
 
 impl std::fmt::Debug for BlobReader {
@@ -574,7 +579,7 @@ impl BlobReader {
             if left == 0 {
                 return self.finish();
             }
-            if self.body.is_some() && self.is_stalled() {
+            if self.body.is_some() && self.pace.is_stalled(self.position) {
                 self.body = None;
                 self.pause("it brings almost nothing")?;
             }
@@ -582,7 +587,7 @@ impl BlobReader {
                 Some(body) => body,
                 None => {
                     let body = self.open()?;
-                    self.window = (Instant::now(), self.position);
+                    self.pace = Pace::new(self.repository.http.patience().slow, self.position);
                     self.body.insert(body)
                 }
             };
@@ -605,20 +610,11 @@ impl BlobReader {
         }
     }
 
-    fn is_stalled(&mut self) -> bool {
-        let (since, at) = self.window;
-        if since.elapsed() < SLOW_WINDOW {
-            return false;
-        }
-        let slow = self.position - at < SLOW_BYTES && self.position < self.blob.size;
-        self.window = (Instant::now(), self.position);
-        slow
-    }
-
     /// Counts a failure and waits before the next try.
     fn pause(&mut self, why: &str) -> Result<()> {
         let got = self.position;
-        if self.position > self.progress_at {
+        // Without a least, one that trickles would be tried for good.
+        if got - self.progress_at >= SLOW_BYTES {
             self.failures = 0;
             self.progress_at = self.position;
         }
@@ -677,11 +673,24 @@ impl BlobReader {
             .checked_sub(start)
             .ok_or_else(|| failed("the registry sends a later part than was asked for"))?;
         // A server without ranges starts again: what we have is passed over.
-        let skipped = io::copy(&mut (&mut body).take(skip), &mut io::sink()).unwrap_or(0);
-        if skipped < skip {
-            return Err(failed("the connection ended again before new bytes came").into());
-        }
+        self.pass_over(&mut body, skip)?;
         Ok(body)
+    }
+
+    fn pass_over(&self, body: &mut impl Read, skip: u64) -> Result<()> {
+        let mut pace = Pace::new(self.repository.http.patience().slow, 0);
+        let (mut skipped, mut chunk) = (0, vec![0u8; 64 << 10]);
+        while skipped < skip {
+            let n = body.take(skip - skipped).read(&mut chunk).unwrap_or(0);
+            if n == 0 {
+                return Err(failed("the connection ended again before new bytes came").into());
+            }
+            skipped += n as u64;
+            if pace.is_stalled(skipped) {
+                return Err(failed("it brings almost nothing of what was received before").into());
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<usize> {
