@@ -24,6 +24,7 @@ mod mounted;
 mod ops;
 mod populate;
 mod posix;
+mod requests;
 mod shrink;
 mod space;
 mod tree;

@@ -111,3 +111,61 @@ fn unsafe_code_is_in_sys_only_and_files_are_short() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The wall clock jumps: what waits, or says how long to wait, goes by [`std::time::Instant`].
+#[test]
+fn the_wall_clock_is_for_what_people_read() {
+    const MAY: &[(&str, &str)] = &[
+        ("cli", "what is shown and noted"),
+        ("container/commit.rs", "noted in the image"),
+        (
+            "container/events.rs",
+            "noted; `--since` and `--until` are times",
+        ),
+        ("container/filter.rs", "`until=` is a time"),
+        ("container/heal.rs", "noted in the record"),
+        ("container/logs.rs", "`--since` and `--until` are times"),
+        ("container/make.rs", "noted in the record"),
+        ("container/snapshot.rs", "a name"),
+        ("container/stats.rs", "the average since the start, shown"),
+        ("container/supervisor/again.rs", "noted in the record"),
+        ("container/supervisor/health.rs", "noted in its log"),
+        ("container/supervisor/log.rs", "the lines' times"),
+        ("container/supervisor/mod.rs", "noted in the record"),
+        ("container/volume_filter.rs", "`until=` is a time"),
+        ("container/volumes.rs", "noted"),
+        ("cow/meta.rs", "times of files"),
+        ("cow/upper/hosts_change.rs", "a test"),
+        (
+            "image/http.rs",
+            "`Retry-After` may be a date; how long that is has a limit",
+        ),
+        (
+            "store/files.rs",
+            "how old a file is, which nobody has locked",
+        ),
+    ];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let (mut wrong, mut used) = (Vec::new(), std::collections::BTreeSet::new());
+    for file in &files {
+        let relative = file.strip_prefix(&src).unwrap();
+        let text = std::fs::read_to_string(file).unwrap();
+        let wall = [
+            "SystemTime::now",
+            "Timestamp::now",
+            "Zoned::now",
+            "CLOCK_REALTIME",
+        ];
+        if relative.ends_with("tests.rs") || !wall.iter().any(|name| text.contains(name)) {
+            continue;
+        }
+        match MAY.iter().find(|(path, _)| relative.starts_with(path)) {
+            Some((path, _)) => drop(used.insert(*path)),
+            None => wrong.push(relative.display().to_string()),
+        }
+    }
+    assert!(wrong.is_empty(), "they ask for the wall clock: {wrong:?}");
+    assert_eq!(used.len(), MAY.len(), "{used:?} are left of the list");
+}
