@@ -4,20 +4,27 @@
 //! conmon writes, so that `journalctl CONTAINER_NAME=x` and what people have built on it work.
 //! A datagram that does not fit a socket buffer is cut into pieces, each marked `CONTAINER_PARTIAL_MESSAGE`.
 //!
-//! **Read** through journalctl(1): the journal's files have no other stable reader without libsystemd.
+//! **Read** through journalctl(1): the journal's files have no other stable reader without libsystemd. One that ends shows what
+//! there is; where a log is followed, one that does not shows what comes after the last entry (its cursor). The journal
+//! does not know when a container has ended: the reader does, lets that one go, and looks for the last time. No journalctl
+//! outlives its reader ([`crate::sys::child`]).
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value as Json;
 
-use super::logs::{Entry, Sink, Wanted};
+use super::logs::{Entry, Wanted};
 use super::record::Record;
 use super::supervisor::Stream;
 use crate::error::{Result, ResultExt, failed};
+use crate::sys::child::{self, Leash};
 
 /// Where the journal listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
@@ -104,60 +111,175 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
-/// Gives `sink` the wanted entries of the journal for one container.
-pub(super) fn read(record: &Record, at: usize, wanted: &Wanted, sink: &mut Sink<'_>) -> Result<()> {
-    let mut command = Command::new("journalctl");
-    command
-        .args(["--no-pager", "--quiet", "--output=json", "--all"])
-        .arg(format!("CONTAINER_ID_FULL={}", record.id))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let seconds = |t: Timestamp| format!("@{}.{:06}", t.as_second(), t.subsec_microsecond());
-    if let Some(since) = wanted.since {
-        command.arg(format!("--since={}", seconds(since)));
+/// How long the journal may take over what a container wrote last, once that has ended.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Takes entries.
+type Take<'a> = dyn FnMut(&Entry<'_>) -> Result<()> + 'a;
+
+/// The entries of one container, being read.
+#[derive(Debug)]
+pub(super) struct Reader {
+    id: String,
+    /// Of the last entry that was read.
+    cursor: Option<String>,
+    follower: Option<Journalctl>,
+}
+
+impl Reader {
+    pub(super) fn new(id: &str) -> Reader {
+        Reader {
+            id: id.to_owned(),
+            cursor: None,
+            follower: None,
+        }
     }
-    if let Some(until) = wanted.until {
-        command.arg(format!("--until={}", seconds(until)));
+
+    /// Readable when a follower has something.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.follower.as_ref().map(|f| f.out.as_fd())
     }
-    match wanted.last {
-        Some(last) => command.arg(format!("--lines={last}")),
-        None => command.arg("--no-tail"),
-    };
-    // The journal does not know when a container has ended: a follower ends when it is interrupted.
-    if wanted.follow {
-        command.arg("--follow");
+
+    /// Gives `take` what there is and was not read yet. The first time that is what is wanted at all; after
+    /// [`Reader::follow`] it is what has come, and when the container has `ended`, all of the rest.
+    pub(super) fn each(&mut self, wanted: &Wanted, ended: bool, take: &mut Take<'_>) -> Result<()> {
+        let doing = || failed(format!("reading the journal of container {}", self.id));
+        if let Some(mut follower) = self.follower.take() {
+            let open = follower.read(&mut self.cursor, take).fault(doing)?;
+            if !open {
+                return Err(doing().hint("journalctl ended").into());
+            }
+            if !ended {
+                self.follower = Some(follower);
+                return Ok(());
+            }
+            drop(follower);
+            std::thread::sleep(SETTLE);
+        }
+        let mut journalctl = Journalctl::spawn(&self.arguments(wanted)).fault(doing)?;
+        while journalctl.read(&mut self.cursor, take).fault(doing)? {}
+        match journalctl.child.wait().fault(doing)?.success() {
+            true => Ok(()),
+            false => Err(doing().into()),
+        }
     }
-    let doing = || failed(format!("reading the journal of container {}", record.id));
-    let mut child = command.spawn().fault(doing)?;
-    let Some(out) = child.stdout.take() else {
-        return Err(doing().into());
-    };
-    for line in BufReader::new(out).lines() {
-        let line = line.fault(doing)?;
-        if let Some((time, stream, full, text)) = entry(&line) {
-            let entry = Entry {
-                time: &time,
-                stream,
-                full,
-                text: &text,
+
+    /// From now on what comes is read as it comes.
+    pub(super) fn follow(&mut self, wanted: &Wanted) -> Result<()> {
+        let doing = || failed(format!("reading the journal of container {}", self.id));
+        let mut arguments = self.arguments(wanted);
+        arguments.push("--follow".to_owned());
+        let follower = Journalctl::spawn(&arguments).fault(doing)?;
+        let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+        fcntl(&follower.out, flags).fault(doing)?;
+        self.follower = Some(follower);
+        Ok(())
+    }
+
+    /// For journalctl(1): everything after what was read last, or else what is wanted.
+    fn arguments(&self, wanted: &Wanted) -> Vec<String> {
+        let mut arguments = ["--no-pager", "--quiet", "--output=json", "--all"]
+            .map(str::to_owned)
+            .to_vec();
+        arguments.push(format!("CONTAINER_ID_FULL={}", self.id));
+        let lines = match (&self.cursor, wanted.last) {
+            // Even for none: it is the place from which on to follow.
+            (None, Some(last)) => format!("--lines={}", last.max(1)),
+            _ => "--no-tail".to_owned(),
+        };
+        arguments.push(lines);
+        let seconds = |t: Timestamp| format!("@{}.{:06}", t.as_second(), t.subsec_microsecond());
+        // journalctl takes only one of these; later than the cursor is later than since.
+        if let Some(cursor) = &self.cursor {
+            arguments.push(format!("--after-cursor={cursor}"));
+        } else if let Some(since) = wanted.since {
+            arguments.push(format!("--since={}", seconds(since)));
+        }
+        if let Some(until) = wanted.until {
+            arguments.push(format!("--until={}", seconds(until)));
+        }
+        arguments
+    }
+}
+
+/// A journalctl(1) that runs for as long as this is there, and no longer than this process.
+#[derive(Debug)]
+struct Journalctl {
+    child: Child,
+    out: ChildStdout,
+    /// The beginning of a line.
+    partial: Vec<u8>,
+    _leash: Leash,
+}
+
+impl Journalctl {
+    fn spawn(arguments: &[String]) -> io::Result<Journalctl> {
+        let (leash, stdin) = child::leash()?;
+        let mut command = Command::new("journalctl");
+        command.args(arguments).stdin(stdin).stdout(Stdio::piped());
+        child::die_with_parent(&mut command);
+        let mut child = command.spawn()?;
+        let out = child.stdout.take();
+        Ok(Journalctl {
+            child,
+            out: out.ok_or(io::ErrorKind::BrokenPipe)?,
+            partial: Vec::new(),
+            _leash: leash,
+        })
+    }
+
+    /// Gives `take` the entries of what is there to be read, and keeps the last one's cursor; false at its end.
+    fn read(&mut self, cursor: &mut Option<String>, take: &mut Take<'_>) -> Result<bool> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let n = match self.out.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e.into()),
             };
-            if let Err(e) = sink(at, &entry) {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(e);
+            self.partial.extend_from_slice(&buffer[..n]);
+            let Some(end) = self.partial.iter().rposition(|b| *b == b'\n') else {
+                continue;
+            };
+            let rest = self.partial.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.partial, rest);
+            for line in lines.split(|b| *b == b'\n') {
+                let Some(found) = entry(line) else {
+                    continue;
+                };
+                take(&Entry {
+                    time: &found.time,
+                    stream: found.stream,
+                    full: found.full,
+                    text: &found.text,
+                })?;
+                *cursor = found.cursor.or(cursor.take());
             }
         }
     }
-    let status = child.wait().fault(doing)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(doing().into())
 }
 
-/// Time, stream, whether it is a full line, and text of an entry as journalctl prints it.
-fn entry(line: &str) -> Option<(String, Stream, bool, Vec<u8>)> {
-    let json: Json = serde_json::from_str(line).ok()?;
+impl Drop for Journalctl {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An entry as journalctl prints it.
+#[derive(Debug, PartialEq)]
+struct Found {
+    time: String,
+    stream: Stream,
+    full: bool,
+    text: Vec<u8>,
+    cursor: Option<String>,
+}
+
+fn entry(line: &[u8]) -> Option<Found> {
+    let json: Json = serde_json::from_slice(line).ok()?;
     let text = match &json["MESSAGE"] {
         Json::String(text) => text.clone().into_bytes(),
         // What is no UTF-8 comes as numbers.
@@ -168,13 +290,16 @@ fn entry(line: &str) -> Option<(String, Stream, bool, Vec<u8>)> {
         _ => return None,
     };
     let micros: i64 = json["__REALTIME_TIMESTAMP"].as_str()?.parse().ok()?;
-    let time = Timestamp::from_microsecond(micros).ok()?.to_string();
-    let stream = match json["PRIORITY"].as_str() {
-        Some("3") => Stream::Err,
-        _ => Stream::Out,
-    };
-    let partial = json["CONTAINER_PARTIAL_MESSAGE"].as_str() == Some("true");
-    Some((time, stream, !partial, text))
+    Some(Found {
+        time: Timestamp::from_microsecond(micros).ok()?.to_string(),
+        stream: match json["PRIORITY"].as_str() {
+            Some("3") => Stream::Err,
+            _ => Stream::Out,
+        },
+        full: json["CONTAINER_PARTIAL_MESSAGE"].as_str() != Some("true"),
+        text,
+        cursor: json["__CURSOR"].as_str().map(str::to_owned),
+    })
 }
 
 #[cfg(test)]
@@ -223,11 +348,14 @@ mod tests {
 
     #[test]
     fn what_journalctl_prints_is_read() {
-        let line =
-            r#"{"MESSAGE":[104,255],"PRIORITY":"6","__REALTIME_TIMESTAMP":"1767225600000001"}"#;
-        let (time, stream, full, text) = entry(line).unwrap();
-        assert_eq!(time, "2026-01-01T00:00:00.000001Z");
-        assert_eq!((stream, full, text), (Stream::Out, true, vec![104, 255]));
-        assert_eq!(entry(r#"{"MESSAGE":null}"#), None);
+        let line = r#"{"MESSAGE":[104,255],"PRIORITY":"6","__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1767225600000001"}"#;
+        let found = entry(line.as_bytes()).unwrap();
+        assert_eq!(found.time, "2026-01-01T00:00:00.000001Z");
+        assert_eq!((found.stream, found.full), (Stream::Out, true));
+        assert_eq!(
+            (found.text, found.cursor),
+            (vec![104, 255], Some("s=1".to_owned()))
+        );
+        assert_eq!(entry(br#"{"MESSAGE":null}"#), None);
     }
 }

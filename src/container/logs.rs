@@ -16,12 +16,13 @@
 //! comes. Following ends when the container has ended and all that it wrote was read: its state is looked at before the
 //! log is, never after. A restart by its policy is no end. What `--rm` deletes meanwhile is held open and read to its end.
 //!
-//! The driver `journald` is read through journalctl(1).
+//! The driver `journald` is read through journalctl(1) (`journal.rs`), and merged and followed as files are.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -31,6 +32,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::journal;
 use super::record::{Containers, Record};
 use super::supervisor::Stream;
 use super::tail::{Tail, Watch};
@@ -309,12 +311,6 @@ pub fn read(
             .into());
         }
     }
-    if let Some(at) = records
-        .iter()
-        .position(|r| r.log.driver == Driver::Journald)
-    {
-        return super::journal::read(&records[at], at, wanted, sink);
-    }
     let mut logs: Vec<Log> = records.iter().map(|r| Log::open(containers, r)).collect();
     let dirs: Vec<PathBuf> = logs.iter().flat_map(|l| l.dirs.clone()).collect();
     let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
@@ -326,12 +322,18 @@ pub fn read(
         return Ok(());
     };
     let mut open: Vec<usize> = (0..logs.len()).filter(|i| !ended[*i]).collect();
+    for i in &open {
+        if let Source::Journal(journal) = &mut logs[*i].source {
+            journal.follow(wanted)?;
+        }
+    }
     while !open.is_empty() && !wanted.over() {
-        watch.wait(Duration::from_secs(1));
+        let others: Vec<BorrowedFd<'_>> = logs.iter().filter_map(Log::fd).collect();
+        watch.wait_beside(&others, Duration::from_secs(1));
         let mut left = Vec::new();
         for i in open {
             let ended = logs[i].ended(containers);
-            logs[i].each(wanted, &mut |entry| sink(i, entry))?;
+            logs[i].each(wanted, ended, &mut |entry| sink(i, entry))?;
             if !ended {
                 left.push(i);
             }
@@ -345,8 +347,16 @@ pub fn read(
 #[derive(Debug)]
 struct Log {
     id: String,
-    tail: Option<Tail>,
+    source: Source,
     dirs: Vec<PathBuf>,
+}
+
+/// What it is read from.
+#[derive(Debug)]
+enum Source {
+    File(Tail),
+    Journal(journal::Reader),
+    Nothing,
 }
 
 impl Log {
@@ -357,7 +367,10 @@ impl Log {
         let elsewhere = elsewhere.filter(|p| *p != dir && p.is_dir());
         Log {
             id: record.id.clone(),
-            tail: record.log.tail(&dir),
+            source: match record.log.driver {
+                Driver::Journald => Source::Journal(journal::Reader::new(&record.id)),
+                _ => record.log.tail(&dir).map_or(Source::Nothing, Source::File),
+            },
             dirs: std::iter::once(dir.clone()).chain(elsewhere).collect(),
         }
     }
@@ -371,13 +384,29 @@ impl Log {
         }
     }
 
+    /// Readable when there is more; a file shows it to whoever watches its directory.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::Journal(journal) => journal.fd(),
+            _ => None,
+        }
+    }
+
     fn each(
         &mut self,
         wanted: &Wanted,
+        ended: bool,
         each: &mut dyn FnMut(&Entry<'_>) -> Result<()>,
     ) -> Result<()> {
-        let Some(tail) = &mut self.tail else {
-            return Ok(());
+        let tail = match &mut self.source {
+            Source::Nothing => return Ok(()),
+            Source::Journal(journal) => {
+                return journal.each(wanted, ended, &mut |entry| match wanted.has(entry) {
+                    true => each(entry),
+                    false => Ok(()),
+                });
+            }
+            Source::File(tail) => tail,
         };
         let mut result = Ok(());
         let mut take = |line: &[u8]| {
@@ -398,12 +427,12 @@ type Kept = (Timestamp, usize, Vec<u8>);
 /// What is there by now: at once where nothing has to be counted or merged.
 fn first_look(logs: &mut [Log], wanted: &Wanted, sink: &mut Sink<'_>) -> Result<()> {
     if let ([log], None) = (&mut *logs, wanted.last) {
-        return log.each(wanted, &mut |entry| sink(0, entry));
+        return log.each(wanted, false, &mut |entry| sink(0, entry));
     }
     let mut all: Vec<Kept> = Vec::new();
     for (i, log) in logs.iter_mut().enumerate() {
         let mut last = Last::new(wanted.last);
-        log.each(wanted, &mut |entry| {
+        log.each(wanted, false, &mut |entry| {
             last.push(entry);
             Ok(())
         })?;

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -215,14 +215,23 @@ impl Watch {
 
     /// Waits until something changed, or for `most`, or a second.
     pub fn wait(&self, most: Duration) {
+        self.wait_beside(&[], most);
+    }
+
+    /// As [`Watch::wait`], or until one of `others` is readable.
+    pub fn wait_beside(&self, others: &[BorrowedFd<'_>], most: Duration) {
+        let longest = match self.inotify {
+            Some(_) => Duration::from_secs(1),
+            None => Duration::from_millis(200),
+        };
+        let millis = u16::try_from(most.min(longest).as_millis()).unwrap_or(1000);
+        let changes = self.inotify.iter().map(AsFd::as_fd);
+        let fds = changes.chain(others.iter().copied());
+        let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let _ = poll(&mut fds, PollTimeout::from(millis));
         let Some(inotify) = &self.inotify else {
-            std::thread::sleep(most.min(Duration::from_millis(200)));
             return;
         };
-        let most = most.min(Duration::from_secs(1));
-        let millis = u16::try_from(most.as_millis()).unwrap_or(1000);
-        let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(millis));
         while inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
     }
 }

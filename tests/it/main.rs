@@ -15,6 +15,7 @@ mod harness;
 mod health;
 mod hostile;
 mod images;
+mod journal;
 mod killed;
 mod killed_under;
 mod layers;
