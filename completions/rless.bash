@@ -470,7 +470,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -821,6 +821,10 @@ _rless() {
                     return 0
                     ;;
                 --health-max-log-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-log-destination)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1310,7 +1314,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1672,6 +1676,10 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-log-destination)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-startup-cmd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1924,7 +1932,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__container__subcmd__update)
-            opts="-m -c -h --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --restart --help"
+            opts="-m -c -h --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --restart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2010,6 +2018,62 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-cmd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-start-period)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-on-failure)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-max-log-count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-max-log-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-log-destination)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-cmd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-success)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --restart)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2070,7 +2134,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__create)
-            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-i -t -e -w -u -l -q -v -p -h -m -c -a -P --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2421,6 +2485,10 @@ _rless() {
                     return 0
                     ;;
                 --health-max-log-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-log-destination)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3272,7 +3340,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__run)
-            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
+            opts="-d -i -t -e -w -u -l -q -v -p -h -m -c -a -P --detach --rmi --preserve-fds --preserve-fd --help --interactive --tty --rm --name --replace --env --env-file --env-host --workdir --user --group-add --entrypoint --init --cidfile --label --label-file --annotation --stop-signal --stop-timeout --restart --sig-proxy --detach-keys --log-driver --log-opt --sdnotify --pull --quiet --platform --arch --os --variant --tls-verify --authfile --creds --volume --mount --tmpfs --device --read-only --read-only-tmpfs --shm-size --storage-opt --rootfs --net --network --publish --expose --hostname --add-host --no-hosts --dns --dns-search --dns-opt --dns-option --userns --uidmap --gidmap --cap-add --cap-drop --security-opt --privileged --ulimit --sysctl --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --volumes-from --pid --ipc --uts --attach --env-merge --unsetenv --unsetenv-all --http-proxy --publish-all --image-volume --umask --tz --pidfile --timeout --no-hostname --passwd --passwd-entry --group-entry --oom-score-adj --systemd --cgroupns --disable-content-trust"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3634,6 +3702,10 @@ _rless() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-log-destination)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-startup-cmd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3886,7 +3958,7 @@ _rless() {
             return 0
             ;;
         rless__subcmd__update)
-            opts="-m -c -h --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --restart --help"
+            opts="-m -c -h --memory --memory-swap --memory-reservation --memory-high --cpus --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --device-read-bps --device-write-bps --device-read-iops --device-write-iops --blkio-weight --blkio-weight-device --cgroup-conf --health-cmd --no-healthcheck --health-interval --health-timeout --health-retries --health-start-period --health-on-failure --health-max-log-count --health-max-log-size --health-log-destination --health-startup-cmd --health-startup-interval --health-startup-timeout --health-startup-retries --health-startup-success --restart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3969,6 +4041,62 @@ _rless() {
                     return 0
                     ;;
                 --cgroup-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-cmd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-start-period)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-on-failure)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-max-log-count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-max-log-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-log-destination)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-cmd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-startup-success)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

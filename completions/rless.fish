@@ -53,7 +53,7 @@ complete -c rless -n "__fish_rless_needs_command" -f -a "unpause" -d 'Let the pr
 complete -c rless -n "__fish_rless_needs_command" -f -a "rename" -d 'Give a container another name'
 complete -c rless -n "__fish_rless_needs_command" -f -a "restart" -d 'Stop containers, if they run, and start them'
 complete -c rless -n "__fish_rless_needs_command" -f -a "wait" -d 'Wait until containers have ended, and print their exit codes'
-complete -c rless -n "__fish_rless_needs_command" -f -a "update" -d 'Change the limits and the restart policy of a container'
+complete -c rless -n "__fish_rless_needs_command" -f -a "update" -d 'Change the limits, the restart policy and the health check of a container'
 complete -c rless -n "__fish_rless_needs_command" -f -a "container" -d 'Manage containers'
 complete -c rless -n "__fish_rless_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c rless -n "__fish_rless_needs_command" -f -a "commit" -d 'Make an image of a container: its own image, and over it what the container changed'
@@ -244,6 +244,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l health-start-period 
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
@@ -414,6 +415,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l health-start-peri
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
@@ -503,7 +505,22 @@ complete -c rless -n "__fish_rless_using_subcommand update" -l device-write-iops
 complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand update" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "attach" -d 'Attach to a running container'
@@ -534,7 +551,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_se
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "stop" -d 'Stop containers'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "top" -d 'Show the processes of a container'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "unpause" -d 'Let the processes of paused containers go on'
-complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "update" -d 'Change the limits and the restart policy of a container'
+complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "update" -d 'Change the limits, the restart policy and the health check of a container'
 complete -c rless -n "__fish_rless_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill list ls ps logs pause port prune rename restart restore rm run snapshot start stats stop top unpause update wait" -f -a "wait" -d 'Wait until containers have ended, and print their exit codes'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from attach" -l sig-proxy -d 'Pass signals on to the container' -r -f -a "true\t''
@@ -635,6 +652,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
@@ -876,6 +894,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
@@ -973,7 +992,22 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight-device -d 'The same on one disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-retries -d 'Failures in a row that make the container unhealthy, 3 by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-start-period -d 'Time after the start in which failures do not count' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-on-failure -d 'What follows when it becomes unhealthy: none, kill, restart, stop' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-max-log-count -d 'Results that are kept, 5 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-max-log-size -d 'Bytes of each that are kept, 500 by default; 0: all' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-log-destination -d 'Where the results go: local, events_logger, or a directory for a copy of them' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-startup-cmd -d 'Another check, which runs instead until it has passed' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-startup-interval -d 'Time between two of those, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-startup-timeout -d 'Time after which one of those has failed, 30s by default' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-startup-retries -d 'How often those may fail before the container is started again; 0: for ever' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-startup-success -d 'How often in a row it must pass; 0: once' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r

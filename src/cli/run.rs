@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 pub(super) use self::bounds::Bounds;
+pub(super) use self::health::Checks;
 use super::{complain, format, notice, progress, pull, rmi, warn};
 use crate::container::descriptors;
 use crate::container::devices::Device;

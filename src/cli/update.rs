@@ -1,17 +1,19 @@
 //! `rless update`.
 
 use super::format;
-use super::run::Bounds;
+use super::run::{Bounds, Checks};
 use crate::container::record::Containers;
 use crate::container::update::{Change, update};
 use crate::error::Result;
 use crate::store::Store;
 
-/// Change the limits and the restart policy of a container.
+/// Change the limits, the restart policy and the health check of a container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     bounds: Bounds,
+    #[command(flatten)]
+    checks: Checks,
     /// When to start it again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
@@ -24,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let change = Change {
         limits: args.bounds.changes()?,
         restart: args.restart.as_deref().map(str::parse).transpose()?,
+        health: args.checks.changes()?,
     };
     let store = Store::open()?;
     let containers = Containers::of(&store);

@@ -8,6 +8,7 @@
 //! containers/ID/record.json   the plan, made of flags and the image's HEALTHCHECK when the container was made
 //! containers/ID/health.json   the results; replaced by rename and never flushed, since they tell of the present:
 //!                             without it, or with a torn one, nothing has been checked yet
+//! DIR/ID-healthcheck.log      a copy of that with `--health-log-destination DIR`; stays when the container goes, as podman's
 //! ```
 //!
 //! The first check runs when the container has started, the next one an interval after the last has ended, as podman has it. While
@@ -26,8 +27,12 @@ use super::ask::{Heard, Question, ask};
 use super::record::{Containers, Place, Record, State, quick_json};
 use super::stop::elsewhere;
 use super::when;
-use crate::error::{Result, failed, usage};
+use crate::error::{Result, ResultExt, failed, usage};
 use crate::store::files;
+
+mod change;
+
+pub use self::change::{Change, Fields};
 
 /// Nanoseconds between two checks, and for one, where nothing is said.
 pub const USUAL: u64 = 30_000_000_000;
@@ -166,6 +171,8 @@ pub struct Asked {
     pub log_count: Option<u32>,
     /// `--health-max-log-size`; 0 is any size.
     pub log_size: Option<u32>,
+    /// `--health-log-destination`.
+    pub log_destination: Option<String>,
 }
 
 /// How a container is checked.
@@ -183,9 +190,55 @@ pub struct Plan {
     pub log_count: u32,
     /// Bytes of each; 0 is any size.
     pub log_size: u32,
+    /// `local`, `events_logger` (events tell all results in any case), or a directory that gets a copy of the results.
+    #[serde(default = "local")]
+    pub log_destination: String,
+}
+
+/// The usual destination of results.
+pub const LOCAL: &str = "local";
+
+fn local() -> String {
+    LOCAL.to_owned()
+}
+
+/// Refuses what is no place for results.
+///
+/// # Errors
+/// It is neither one of podman's words nor a directory.
+pub fn check_destination(destination: &str) -> Result<()> {
+    if matches!(destination, LOCAL | "events_logger") {
+        return Ok(());
+    }
+    let doing = || {
+        usage(format!(
+            "--health-log-destination {destination:?}: destination error"
+        ))
+    };
+    let found = std::fs::metadata(destination).fault(doing)?;
+    match (found.is_dir(), Path::new(destination).is_absolute()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(anyhow::Error::from(failed("the path must be absolute"))).fault(doing),
+        (false, _) => {
+            Err(anyhow::Error::from(failed("destination must be directory"))).fault(doing)
+        }
+    }
 }
 
 impl Plan {
+    /// One check, and the rest as usual.
+    #[must_use]
+    pub fn of(check: Check) -> Plan {
+        Plan {
+            check,
+            startup: None,
+            on_failure: OnFailure::None,
+            log_count: LOG_COUNT,
+            log_size: LOG_SIZE,
+            log_destination: local(),
+        }
+    }
+
     /// Bytes of a result to be kept.
     #[must_use]
     pub fn output_bytes(&self) -> usize {
@@ -237,13 +290,18 @@ pub fn plan(asked: &Asked, image: Option<&Check>) -> Result<Option<Plan>> {
             successes: 0,
         }
     };
-    Ok(Some(Plan {
-        check,
+    let mut plan = Plan {
         startup: asked.startup.clone(),
         on_failure: asked.on_failure,
-        log_count: asked.log_count.unwrap_or(LOG_COUNT),
-        log_size: asked.log_size.unwrap_or(LOG_SIZE),
-    }))
+        ..Plan::of(check)
+    };
+    plan.log_count = asked.log_count.unwrap_or(plan.log_count);
+    plan.log_size = asked.log_size.unwrap_or(plan.log_size);
+    if let Some(destination) = &asked.log_destination {
+        check_destination(destination)?;
+        plan.log_destination.clone_from(destination);
+    }
+    Ok(Some(plan))
 }
 
 /// A command of the command line: a line for the shell, a JSON array, `CMD …`, `CMD-SHELL …`, or `none`.
@@ -295,6 +353,8 @@ pub enum Status {
     Healthy,
     /// Too many checks in a row failed.
     Unhealthy,
+    /// The check has been changed, and what it finds now is not known yet.
+    Reset,
 }
 
 impl Status {
@@ -306,6 +366,7 @@ impl Status {
             Status::Starting => "starting",
             Status::Healthy => "healthy",
             Status::Unhealthy => "unhealthy",
+            Status::Reset => "reset",
         }
     }
 }
@@ -361,10 +422,16 @@ impl Health {
         found.ok().flatten().unwrap_or_default()
     }
 
-    /// Replaces what is on disk. What cannot be written is told of when somebody asks.
-    pub fn write(&self, place: &Place) {
-        if let Err(e) = quick_json(&path(&place.dir), self) {
-            crate::trace::mark(&format!("writing health.json: {e:#}"));
+    /// Replaces what is on disk, and the copy where `plan` says. What cannot be written is told of when somebody asks.
+    pub fn write(&self, place: &Place, plan: &Plan) {
+        let id = place.dir.file_name().unwrap_or_default().to_string_lossy();
+        let copy = format!("{id}-healthcheck.log");
+        let copy = Path::new(&plan.log_destination).join(copy);
+        let copy = copy.is_absolute().then_some(copy);
+        for path in copy.into_iter().chain([path(&place.dir)]) {
+            if let Err(e) = quick_json(&path, self) {
+                crate::trace::mark(&format!("writing {}: {e:#}", path.display()));
+            }
         }
     }
 
@@ -390,10 +457,7 @@ impl Health {
     pub fn take(&mut self, plan: &Plan, entry: Entry, ran: u64) -> Then {
         let passed = entry.exit_code == 0;
         self.log.push(entry);
-        let most = usize::try_from(plan.log_count).unwrap_or(usize::MAX);
-        if most > 0 && self.log.len() > most {
-            self.log.drain(..self.log.len() - most);
-        }
+        self.trim(plan);
         if let (Some(startup), Some(times)) = (&plan.startup, self.startup_passed) {
             return self.take_startup(startup, times, passed);
         }
@@ -411,6 +475,14 @@ impl Health {
             return Then::Act(plan.on_failure);
         }
         Then::GoOn
+    }
+
+    /// Forgets the results that are too many.
+    fn trim(&mut self, plan: &Plan) {
+        let most = usize::try_from(plan.log_count).unwrap_or(usize::MAX);
+        if most > 0 && self.log.len() > most {
+            self.log.drain(..self.log.len() - most);
+        }
     }
 
     fn take_startup(&mut self, startup: &Check, times: u32, passed: bool) -> Then {

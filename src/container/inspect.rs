@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json, json};
 use self::mounts::UserMount;
 use super::devices::Device;
 use super::filter;
-use super::health::{LOG_COUNT, LOG_SIZE, OnFailure};
+use super::health::{LOCAL, LOG_COUNT, LOG_SIZE, OnFailure};
 use super::list;
 use super::notify::Mode;
 use super::record::{Containers, Place, Port, Record, State};
@@ -304,7 +304,7 @@ impl Known<'_> {
         let plan = record.healthcheck.as_ref();
         config["HealthcheckOnFailureAction"] =
             plan.map_or(OnFailure::None, |p| p.on_failure).word().into();
-        config["HealthLogDestination"] = "local".into();
+        config["HealthLogDestination"] = plan.map_or(LOCAL, |p| &p.log_destination).into();
         config["HealthMaxLogCount"] = plan.map_or(LOG_COUNT, |p| p.log_count).into();
         config["HealthMaxLogSize"] = plan.map_or(LOG_SIZE, |p| p.log_size).into();
         config["Healthcheck"] = json!(plan.map(|p| &p.check));

@@ -1,4 +1,4 @@
-//! `update`: limits and the restart policy of a container that is there, running or not.
+//! `update`: limits, the restart policy and the health check of a container that is there, running or not.
 //!
 //! Whoever may write the record does it: the supervisor of a live container, who also sets the limits on its control
 //! group, else the command itself. The stored request holds them for the next start. Limits are set first: one
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{Heard, Question, ask};
 use super::events::Action;
+use super::health;
 use super::limits;
 use super::make::Stored;
 use super::prepare::with_default_limits;
@@ -33,6 +34,8 @@ pub struct Change {
     pub limits: Limits,
     /// `--restart`.
     pub restart: Option<Restart>,
+    /// `--health-*`.
+    pub health: health::Change,
 }
 
 /// Changes the container of `record`.
@@ -85,6 +88,11 @@ pub(super) fn apply(
     if record.auto_remove && change.restart.is_some_and(|r| r != Restart::No) {
         return Err(usage("the --rm option conflicts with --restart").into());
     }
+    let health = change
+        .health
+        .any()
+        .then(|| change.health.over(record.healthcheck.as_ref()));
+    let health = health.transpose()?;
     let request = with_default_limits(&stored.request, cgroups);
     limits::check_memory(&request.limits.memory)?;
     let resources = limits::resources(&request.limits)?;
@@ -108,6 +116,13 @@ pub(super) fn apply(
         record.restart = restart;
     }
     stored.write(&place.dir)?;
+    if let Some(plan) = health {
+        record
+            .health
+            .change(&plan, &change.health, record.state.live());
+        record.health.write(place, &plan);
+        record.healthcheck = Some(plan);
+    }
     place.replace(record)?;
     Ok(wanted)
 }

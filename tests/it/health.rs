@@ -216,6 +216,84 @@ fn an_unhealthy_one_is_started_again_until_it_is_well() {
 }
 
 #[test]
+fn a_changed_check_holds_at_once_and_stays() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let run = ["run", "-d", "--network", "none", "--name", "c"];
+    let cmd = sandbox.rless(run);
+    cmd.args(["rootfs:/", "sleep", "1000"]).ok();
+    let update = |flags: &[&str]| sandbox.rless(["update"]).args(flags).args(["c"]).ok();
+    update(&["--health-cmd=false", "--health-retries=1"]);
+    becomes(&sandbox, "c", "unhealthy");
+    // A timer of its own, from now on.
+    update(&[
+        "--health-interval=200ms",
+        "--health-cmd",
+        "echo x; test ! -e /ill",
+    ]);
+    becomes(&sandbox, "c", "healthy");
+    sandbox.rless(["exec", "c", "touch", "/ill"]).ok();
+    becomes(&sandbox, "c", "unhealthy");
+    update(&["--health-interval=disable", "--health-max-log-size=1"]);
+    assert_eq!(health(&sandbox, "c")["Status"], "reset");
+    let before = health(&sandbox, "c")["Log"].clone();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(health(&sandbox, "c")["Log"], before);
+    sandbox.rless(["healthcheck", "run", "c"]).exits(1);
+    let log = health(&sandbox, "c")["Log"].clone();
+    assert_eq!(log.as_array().unwrap().last().unwrap()["Output"], "x");
+    // Where nothing runs the command itself does it; a start has it all.
+    sandbox.rless(["stop", "-t", "0", "c"]).ok();
+    update(&["--health-cmd", "test -e /ill", "--health-interval=100ms"]);
+    sandbox.rless(["start", "c"]).ok();
+    becomes(&sandbox, "c", "healthy");
+    update(&["--health-on-failure=kill"]);
+    assert_eq!(health(&sandbox, "c")["Status"], "healthy");
+    sandbox.rless(["exec", "c", "rm", "/ill"]).ok();
+    assert_eq!(sandbox.rless(["wait", "c"]).ok(), "137\n");
+    update(&["--no-healthcheck"]);
+    sandbox.rless(["start", "c"]).ok();
+    let none = sandbox.rless(["healthcheck", "run", "c"]).exits(125);
+    assert!(none.err.contains("no defined healthcheck"), "{}", none.err);
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
+fn a_check_under_way_gives_way_to_a_changed_one() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let flags = ["--health-interval=disable", "--health-timeout=1h"];
+    checked(&sandbox, "c", "sleep 777", &flags);
+    let ask = || sandbox.rless(["healthcheck", "run", "c"]).spawn();
+    let under_way = || {
+        wait_for("the check", SOON, || {
+            processes(&sandbox, "c", "sleep 777") > 0
+        });
+    };
+    let asking = ask();
+    under_way();
+    sandbox.rless(["update", "--health-cmd=true", "c"]).ok();
+    let asked = asking.wait_with_output().unwrap();
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    wait_for("its end", SOON, || {
+        processes(&sandbox, "c", "sleep 777") == 0
+    });
+    let log = health(&sandbox, "c")["Log"].clone();
+    assert_eq!(log.as_array().unwrap().len(), 1);
+    sandbox
+        .rless(["update", "--health-cmd=sleep 777", "c"])
+        .ok();
+    let asking = ask();
+    under_way();
+    sandbox.rless(["update", "--no-healthcheck", "c"]).ok();
+    let asked = asking.wait_with_output().unwrap();
+    assert_eq!(asked.status.code(), Some(125));
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(said.contains("no defined healthcheck"), "{said}");
+    sandbox.rless(REMOVE).ok();
+}
+
+#[test]
 fn a_restart_by_its_check_loses_nothing_of_one_that_goes() {
     let world = world!();
     let sandbox = Sandbox::new(world);

@@ -1,11 +1,11 @@
 //! `--health-*` and `--no-healthcheck`.
 
-use crate::container::health::{self, Asked, Check, OnFailure};
+use crate::container::health::{self, Asked, Change, Check, Fields, OnFailure};
 use crate::error::{Result, usage};
 
 /// What the container's health is told by.
 #[derive(Debug, clap::Args)]
-pub(super) struct Checks {
+pub(crate) struct Checks {
     /// Command that tells whether the container is well: a line for the shell, a JSON array, or none
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
@@ -33,6 +33,9 @@ pub(super) struct Checks {
     /// Bytes of each that are kept, 500 by default; 0: all
     #[arg(long, value_name = "BYTES")]
     health_max_log_size: Option<u32>,
+    /// Where the results go: local, events_logger, or a directory for a copy of them
+    #[arg(long, value_name = "DESTINATION")]
+    health_log_destination: Option<String>,
     /// Another check, which runs instead until it has passed
     #[arg(long, value_name = "COMMAND")]
     health_startup_cmd: Option<String>,
@@ -80,6 +83,40 @@ impl Checks {
             startup,
             log_count: self.health_max_log_count,
             log_size: self.health_max_log_size,
+            log_destination: self.health_log_destination.clone(),
+        })
+    }
+
+    /// What `update` is to change.
+    pub(crate) fn changes(&self) -> Result<Change> {
+        if self.health_retries == Some(0) {
+            return Err(usage("healthcheck-retries must be greater than 0").into());
+        }
+        let period = self.health_start_period.as_deref();
+        let period = period.map(|t| health::time("healthcheck-start-period", t));
+        let follows = self.health_on_failure.as_deref();
+        Ok(Change {
+            off: self.no_healthcheck,
+            check: Fields {
+                test: self.health_cmd.as_deref().map(health::test),
+                start_period: period.transpose()?,
+                interval: interval(self.health_interval.as_deref())?,
+                timeout: timeout(self.health_timeout.as_deref())?,
+                retries: self.health_retries,
+                successes: None,
+            },
+            startup: Fields {
+                test: self.health_startup_cmd.as_deref().map(health::test),
+                start_period: None,
+                interval: interval(self.health_startup_interval.as_deref())?,
+                timeout: timeout(self.health_startup_timeout.as_deref())?,
+                retries: self.health_startup_retries,
+                successes: self.health_startup_success,
+            },
+            on_failure: follows.map(OnFailure::parse).transpose()?,
+            log_count: self.health_max_log_count,
+            log_size: self.health_max_log_size,
+            log_destination: self.health_log_destination.clone(),
         })
     }
 

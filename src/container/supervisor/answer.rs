@@ -84,6 +84,9 @@ impl Relay<'_> {
                 let record = &mut job.record;
                 job.limits = update::apply(&job.place, record, &change, &job.cgroups, self.scope)?;
                 self.tell(Action::Update);
+                if change.health.resets() {
+                    self.renew_checks();
+                }
             }
             Question::Rename { name } => {
                 let old = std::mem::replace(&mut self.job.record.name, name);

@@ -211,7 +211,7 @@ impl Relay<'_> {
         let ran = ran.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
         let then = record.health.take(plan, entry.clone(), ran);
         let on_timer = record.health.check(plan).pause();
-        record.health.write(&self.job.place);
+        record.health.write(&self.job.place, plan);
         if let Some(notify) = self.job.notify.as_ref().filter(|_| code == 0) {
             notify.healthy();
         }
@@ -269,6 +269,31 @@ impl Relay<'_> {
         let id = self.job.record.id.clone();
         let stopped = || Err(failed(format!("container {id} is not running")).into());
         self.answer_check(u64::MAX, &stopped);
+    }
+
+    /// The plan has been changed: the check that runs is of no use any more, and what is due now is known to who
+    /// began anew.
+    pub(super) fn renew_checks(&mut self) {
+        if self.init.is_none() {
+            return; // the next run begins with it
+        }
+        if let Some(current) = self.checks.current.take() {
+            current.kill();
+        }
+        let record = &self.job.record;
+        let plan = record.healthcheck.as_ref();
+        if plan.is_none_or(|p| p.check.command().is_none()) {
+            let id = record.id.clone();
+            let none = || Err(failed(format!("container {id} has no defined healthcheck")).into());
+            (self.checks.next, self.checks.again) = (None, false);
+            return self.answer_check(u64::MAX, &none);
+        }
+        self.checks.next = Checks::new(plan, &record.health).next;
+        let mut clients = self.front.clients.iter();
+        self.checks.again = clients.any(|c| c.awaits_check.is_some());
+        if self.checks.again {
+            self.next_check();
+        }
     }
 
     /// It goes on.

@@ -465,7 +465,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     let pasta = running.pasta.take();
     if let Some(plan) = &job.record.healthcheck {
         job.record.health.begin(plan);
-        job.record.health.write(&job.place);
+        job.record.health.write(&job.place, plan);
     }
     let checks = Checks::new(job.record.healthcheck.as_ref(), &job.record.health);
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
