@@ -87,7 +87,7 @@ struct Entry {
     /// The lower directories it is found in.
     places: Places,
     /// What it was when it was last opened.
-    opened: Option<Print>,
+    opened: Option<Box<Print>>,
 }
 
 /// Device, inode, size and times of a file.
@@ -507,11 +507,12 @@ impl HostLower {
         };
         let st = fstat(&*file)?;
         let changed = [st.st_mtime, st.st_mtime_nsec, st.st_ctime, st.st_ctime_nsec];
-        let now = (st.st_dev, st.st_ino, st.st_size, changed);
+        let now = Box::new((st.st_dev, st.st_ino, st.st_size, changed));
         let mut table = wr(&self.table);
         let entry = table.by_ino.get_mut(&ino).ok_or(Errno::ESTALE)?;
-        let before = entry.opened.replace(now);
-        Ok(before.is_none_or(|before| before == now))
+        let same = entry.opened.as_ref().is_none_or(|before| *before == now);
+        entry.opened = Some(now);
+        Ok(same)
     }
 
     pub(crate) fn read(&self, ino: u64, offset: u64, part: &mut [u8]) -> Res<usize> {

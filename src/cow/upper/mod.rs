@@ -15,7 +15,7 @@
 //! number). The kernel holds its own locks on the directories of a change, so two changes that
 //! would need each other's nodes in another order never meet. Below nodes: the map's shards, the
 //! journal's buffer, the lists of dirty and doomed files: each held for a few instructions, none
-//! while calling out. Nothing is locked by two unrelated inodes but those.
+//! while calling out (but a host directory's table while its bindings are put into that buffer). Nothing is locked by two unrelated inodes but those.
 //!
 //! # Life of an inode
 //!
