@@ -271,7 +271,6 @@ fn definition_for(words: &[OsString]) -> clap::Command {
 }
 
 /// Every switch also takes `=true` and `=false`, as docker's and podman's do.
-
 fn with_values(command: clap::Command) -> clap::Command {
     let switch = |arg: clap::Arg| {
         if !matches!(arg.get_action(), ArgAction::SetTrue) {
