@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -114,6 +114,9 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// How long the journal may take over what a container wrote last, once that has ended.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How often a follower that ends by itself is begun again at most.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Takes entries.
 type Take<'a> = dyn FnMut(&Entry<'_>) -> Result<()> + 'a;
 
@@ -124,6 +127,8 @@ pub(super) struct Reader {
     /// Of the last entry that was read.
     cursor: Option<String>,
     follower: Option<Journalctl>,
+    /// When it was last begun.
+    followed: Option<Instant>,
 }
 
 impl Reader {
@@ -132,6 +137,7 @@ impl Reader {
             id: id.to_owned(),
             cursor: None,
             follower: None,
+            followed: None,
         }
     }
 
@@ -143,19 +149,30 @@ impl Reader {
     /// Gives `take` what there is and was not read yet. The first time that is what is wanted at all; after
     /// [`Reader::follow`] it is what has come, and when the container has `ended`, all of the rest.
     pub(super) fn each(&mut self, wanted: &Wanted, ended: bool, take: &mut Take<'_>) -> Result<()> {
-        let doing = || failed(format!("reading the journal of container {}", self.id));
         if let Some(mut follower) = self.follower.take() {
+            let doing = || failed(format!("reading the journal of container {}", self.id));
             let open = follower.read(&mut self.cursor, take).fault(doing)?;
-            if !open {
-                return Err(doing().hint("journalctl ended").into());
-            }
-            if !ended {
+            if open && !ended {
                 self.follower = Some(follower);
                 return Ok(());
             }
-            drop(follower);
+        }
+        if ended && self.followed.is_some() {
             std::thread::sleep(SETTLE);
         }
+        self.look(wanted, take)?;
+        // One that ended by itself: journalctl does not follow before this boot has written something that its user may
+        // read. Until then it is looked at by turns.
+        let due = |at: Instant| at.elapsed() >= RETRY;
+        if !ended && self.cursor.is_some() && self.followed.is_some_and(due) {
+            return self.follow(wanted);
+        }
+        Ok(())
+    }
+
+    /// Reads what there is.
+    fn look(&mut self, wanted: &Wanted, take: &mut Take<'_>) -> Result<()> {
+        let doing = || failed(format!("reading the journal of container {}", self.id));
         let mut journalctl = Journalctl::spawn(&self.arguments(wanted)).fault(doing)?;
         while journalctl.read(&mut self.cursor, take).fault(doing)? {}
         match journalctl.child.wait().fault(doing)?.success() {
@@ -173,6 +190,7 @@ impl Reader {
         let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
         fcntl(&follower.out, flags).fault(doing)?;
         self.follower = Some(follower);
+        self.followed = Some(Instant::now());
         Ok(())
     }
 
