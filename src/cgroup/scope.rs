@@ -478,14 +478,46 @@ fn set(cgroup: &Path, setting: &Setting, done: &mut Vec<(PathBuf, String)>) -> R
         before.trim().to_owned()
     };
     done.push((path, back));
-    if setting.verbatim || agrees(file, value, shown.trim()) {
+    if setting.verbatim {
         return Ok(());
     }
-    Err(failed(format!(
-        "setting {file} of the container to `{value}`: the kernel made it `{}`",
-        shown.trim()
-    ))
-    .into())
+    if !agrees(file, value, shown.trim()) {
+        return Err(failed(format!(
+            "setting {file} of the container to `{value}`: the kernel made it `{}`",
+            shown.trim()
+        ))
+        .into());
+    }
+    in_effect(cgroup, file, value)
+}
+
+/// Whether a container has the processors and the memory nodes it was given. The kernel takes any that it knows of, and
+/// where the cgroup above has not all of them it goes by those that it has, or by all of its own.
+fn in_effect(cgroup: &Path, file: &str, value: &str) -> Result<()> {
+    let (noun, property) = match file {
+        "cpuset.cpus" => ("processors", "AllowedCPUs"),
+        "cpuset.mems" => ("memory nodes", "AllowedMemoryNodes"),
+        _ => return Ok(()),
+    };
+    let effective = format!("{file}.effective");
+    let Ok(has) = std::fs::read_to_string(cgroup.join(&effective)) else {
+        return Ok(()); // older kernels
+    };
+    if agrees(file, value, has.trim()) {
+        return Ok(());
+    }
+    let above = cgroup.parent().map(|p| read(&p.join(&effective)));
+    let above = above.filter(|text| !text.trim().is_empty());
+    let fault = failed(format!(
+        "giving the container the {noun} `{value}`: those that it would have are `{}`",
+        has.trim()
+    ));
+    Err(fault
+        .hint(format!(
+            "choose among `{}`, or have an administrator allow more ({property}= of user@UID.service and of the slices above it)",
+            above.as_deref().unwrap_or(&has).trim()
+        ))
+        .into())
 }
 
 /// What a kernel means that refuses a limit on a disk.

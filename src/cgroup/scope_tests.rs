@@ -255,3 +255,39 @@ fn cpu_lists_are_compared_as_sets() {
     assert_eq!(list(""), None);
     assert_eq!(list("0-4294967295"), None);
 }
+
+#[test]
+fn processors_that_would_not_be_had_are_an_error() {
+    // What the kernel would make of it, in files that stand for a cgroup and the one above.
+    let above = tempfile::tempdir().expect("dir");
+    let leaf = above.path().join("leaf");
+    std::fs::create_dir(&leaf).expect("leaf");
+    for (file, one, other) in [
+        ("cpuset.cpus", "processors", "AllowedCPUs="),
+        ("cpuset.mems", "memory nodes", "AllowedMemoryNodes="),
+    ] {
+        let effective = format!("{file}.effective");
+        std::fs::write(leaf.join(file), "").expect(file);
+        std::fs::write(above.path().join(&effective), "0,2\n").expect(file);
+        let given = |value: &str, has: &str| {
+            std::fs::write(leaf.join(&effective), has).expect(file);
+            let setting = Setting {
+                file: file.to_owned(),
+                value: value.to_owned(),
+                verbatim: false,
+            };
+            let mut done = Vec::new();
+            let result = set(&leaf, &setting, &mut done);
+            assert_eq!(done.len(), 1, "it can be taken back");
+            result
+        };
+        given("0", "0\n").expect("had");
+        given("2,0", "0,2\n").expect("had");
+        for (value, has) in [("1", "0,2\n"), ("0-2", "0,2\n"), ("0", "\n")] {
+            let text = report(&given(value, has).expect_err(value));
+            for word in [one, other, "`0,2`", &format!("`{value}`")] {
+                assert!(text.contains(word), "{value}: no {word} in {text}");
+            }
+        }
+    }
+}
