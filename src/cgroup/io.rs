@@ -5,6 +5,11 @@
 //! `Documentation/block/bfq-iosched.rst`. A weight is written to whichever of the two files is there: the first is
 //! iocost's, the second BFQ's, and each disk follows the one it has been set up for. The spec's weights (10 to 1000)
 //! are BFQ's own; for iocost (1 to 10000) they are stretched as runc and crun do it.
+//!
+//! What a container writes and reads through its root is its server's I/O, charged to the server's leaf, and so weighed by
+//! the scope. Under iocost with periods of a second two servers share a disk by their weights (tests/vm/limits); with
+//! periods shorter than one of their requests less so, since what one does not use in a period goes to the other. BFQ
+//! shares what goes through a volume; servers that sync write in bursts, between which it serves whoever asks.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 use serde::{Deserialize, Serialize};
