@@ -175,25 +175,41 @@ fn the_bus_serves_where_the_private_socket_does_not() {
 }
 
 #[test]
-fn a_scope_name_in_use_is_reported_in_systemds_words() {
-    if !in_child("a_scope_name_in_use_is_reported_in_systemds_words") {
+fn a_scope_name_in_use_is_another_then() {
+    if !in_child("a_scope_name_in_use_is_another_then") {
         return;
     }
     let availability = detect::detect();
-    let _scope = create(&availability, &Limits::default());
-    let id = format!(
-        "test-{}-{}",
-        std::process::id(),
-        availability.controllers.len()
+    let first = create(&availability, &Limits::default());
+    // Somebody stays in it when this process has gone.
+    let mut holder = Command::new("sleep").arg("60").spawn().expect("sleep");
+    let pid = std::process::id();
+    let second = create(&availability, &Limits::default());
+    let name = second.path.file_name().map(|n| n.to_string_lossy());
+    assert!(
+        name.is_some_and(|n| n.ends_with(&format!("-{pid}.scope"))),
+        "{second:?}"
     );
+    assert_eq!(detect::own_directory(), Some(second.supervisor()));
+    // Both are in use now: systemd's words.
+    let other = Command::new("sleep").arg("60").spawn();
+    let mut other = other.expect("sleep");
+    let id = first.path.file_name().expect("name").to_string_lossy();
+    let id = id
+        .strip_prefix("rless-")
+        .and_then(|n| n.strip_suffix(".scope"));
     let limits = Limits::default();
     let request = ScopeRequest {
-        id: &id,
+        id: id.expect("id"),
         description: "again",
         slice: None,
         limits: &limits,
     };
     let text = report(&Scope::create(&availability, &request).expect_err("in use"));
+    for child in [&mut holder, &mut other] {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
     assert!(
         text.contains("UnitExists") && text.contains("asking systemd for the scope"),
         "{text}"
