@@ -235,7 +235,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l device-read-iops -d 
 complete -c rless -n "__fish_rless_using_subcommand run" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
@@ -406,7 +406,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l device-read-iops 
 complete -c rless -n "__fish_rless_using_subcommand create" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
@@ -504,7 +504,7 @@ complete -c rless -n "__fish_rless_using_subcommand update" -l device-read-iops 
 complete -c rless -n "__fish_rless_using_subcommand update" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand update" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
@@ -643,7 +643,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
@@ -885,7 +885,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r
@@ -991,7 +991,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l device-write-iops -d 'Most writes a second to a disk' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight -d 'Share of disks against others, 10 to 1000' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight-device -d 'The same on one disk' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l cgroup-conf -d 'Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-cmd -d 'Command that tells whether the container is well: a line for the shell, a JSON array, or none' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-interval -d 'Time between two checks, 30s by default; disable: only when asked to' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l health-timeout -d 'Time after which a check has failed, 30s by default' -r

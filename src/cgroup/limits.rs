@@ -166,7 +166,8 @@ impl Limits {
         .collect()
     }
 
-    /// What to write, in this order; weights of block I/O are apart ([`Io::weights`]).
+    /// What to write, in this order; weights of block I/O are apart ([`Io::weights`]), and so is what was given in the
+    /// kernel's words ([`Limits::given`]).
     #[must_use]
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let mut all = Vec::new();
@@ -192,12 +193,17 @@ impl Limits {
         push("memory.swap.max", self.swap.map(|b| b.to_string()));
         push("memory.max", self.memory.map(|b| b.to_string()));
         push("pids.max", self.pids.map(|b| b.to_string()));
-        all.extend(self.conf.iter().map(|(file, value)| Setting {
+        all
+    }
+
+    /// What was given in the kernel's words: written after everything else, so that of two it is the one that holds, as
+    /// runc and crun have it.
+    pub(crate) fn given(&self) -> impl Iterator<Item = Setting> + '_ {
+        self.conf.iter().map(|(file, value)| Setting {
             file: file.clone(),
             value: value.clone(),
             verbatim: true,
-        }));
-        all
+        })
     }
 }
 
@@ -415,7 +421,7 @@ mod tests {
     fn files_of_the_kernel_are_taken_as_they_are() {
         let limits = unified("misc.max", "res_a 1").expect("misc");
         assert_eq!(limits.controllers(), ["misc"]);
-        assert!(limits.settings()[0].verbatim);
+        assert!(limits.settings().is_empty() && limits.given().all(|s| s.verbatim));
         let high = unified("memory.high", "4096").expect("high");
         assert_eq!(high.memory_high, Some(Bound::At(4096)));
         assert!(high.conf.is_empty());

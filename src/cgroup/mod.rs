@@ -35,4 +35,4 @@ mod systemd;
 
 pub use detect::{Availability, Rung, detect};
 pub use limits::{Bound, Limits};
-pub use scope::{Scope, ScopeRequest, Stats};
+pub use scope::{Applied, Scope, ScopeRequest, Stats};

@@ -126,7 +126,7 @@ impl Scope {
             &self.path,
             &detect::words(&self.path.join("cgroup.controllers")),
         )?;
-        self.apply(limits)
+        self.apply(limits).map(drop)
     }
 
     /// Removes the container's leaf, and with it what it counted; the supervisor stays in its own.
@@ -140,7 +140,7 @@ impl Scope {
     /// As [`Scope::create`].
     pub fn renew(&self, limits: &Limits) -> Result<()> {
         make(&self.container())?;
-        self.apply(limits)
+        self.apply(limits).map(drop)
     }
 
     /// Directory of the supervisor's leaf.
@@ -184,36 +184,30 @@ impl Scope {
     ///
     /// # Errors
     /// A fault naming the file when it is missing, refuses the value or shows another afterwards.
-    pub fn apply(&self, limits: &Limits) -> Result<()> {
-        let mut done = Vec::new();
-        let result = self.apply_all(limits, &mut done);
-        if result.is_err() {
-            for (path, before) in done.iter().rev() {
-                if let Err(e) = std::fs::write(path, before) {
-                    log::debug!("writing `{before}` back to {}: {e}", path.display());
-                }
+    pub fn apply(&self, limits: &Limits) -> Result<Applied> {
+        let mut applied = Applied::default();
+        match self.apply_all(limits, &mut applied.0) {
+            Ok(()) => Ok(applied),
+            Err(e) => {
+                applied.take_back();
+                Err(e)
             }
         }
-        result
     }
 
     /// Does it; `done` becomes the files written and how to have their old values back.
     fn apply_all(&self, limits: &Limits, done: &mut Vec<(PathBuf, String)>) -> Result<()> {
         let leaf = self.container();
         for setting in limits.settings() {
-            if setting.is_for_both() {
-                match set(&self.path, &setting, done) {
-                    // systemd has set it at the start; written again it is the same value.
-                    Err(e) if setting.file.starts_with("cpu.") => log::debug!("{e:#}"),
-                    other => other?,
-                }
-            }
-            set(&leaf, &setting, done)?;
+            self.place(&setting, done)?;
         }
         for weight in limits.io.weights() {
             for cgroup in [&self.path, &leaf] {
                 set_weight(cgroup, &weight, done)?;
             }
+        }
+        for setting in limits.given() {
+            self.place(&setting, done)?;
         }
         if let Some(limit) = limits.memory {
             let high = match limit {
@@ -228,6 +222,18 @@ impl Scope {
             set(&self.supervisor(), &setting, done)?;
         }
         Ok(())
+    }
+
+    /// Sets one where it belongs.
+    fn place(&self, setting: &Setting, done: &mut Vec<(PathBuf, String)>) -> Result<()> {
+        if setting.is_for_both() {
+            match set(&self.path, setting, done) {
+                // systemd has set it at the start; written again it is the same value.
+                Err(e) if setting.file.starts_with("cpu.") => log::debug!("{e:#}"),
+                other => other?,
+            }
+        }
+        set(&self.container(), setting, done)
     }
 
     /// How often the kernel killed a process of the container for want of memory.
@@ -355,6 +361,21 @@ impl Scope {
             parent.to_owned()
         };
         std::fs::write(back.join("cgroup.procs"), "0").is_ok()
+    }
+}
+
+/// Limits that were set, and what to write to have the old ones back.
+#[derive(Debug, Default)]
+pub struct Applied(Vec<(PathBuf, String)>);
+
+impl Applied {
+    /// Sets the limits that were there before, as far as the kernel takes them.
+    pub fn take_back(self) {
+        for (path, before) in self.0.iter().rev() {
+            if let Err(e) = std::fs::write(path, before) {
+                log::debug!("writing `{before}` back to {}: {e}", path.display());
+            }
+        }
     }
 }
 

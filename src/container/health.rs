@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::{Heard, Question, ask};
-use super::record::{Containers, Place, Record, State, quick_json};
+use super::draft::quick_json;
+use super::record::{Containers, Place, Record, State};
 use super::stop::elsewhere;
 use super::when;
 use crate::error::{Result, ResultExt, failed, usage};

@@ -113,7 +113,7 @@ fn block_io(asked: &Blkio) -> Result<LinuxBlockIo> {
     let mut io = LinuxBlockIo::default();
     io.set_weight(asked.weight);
     let weights = asked.weight_device.iter().map(|(path, weight)| {
-        let (major, minor) = disk("weight", path)?;
+        let (major, minor) = numbers("weight", path)?;
         let builder = LinuxWeightDeviceBuilder::default();
         let built = builder.major(major).minor(minor).weight(*weight).build();
         built.context("a weight")
@@ -129,7 +129,7 @@ fn block_io(asked: &Blkio) -> Result<LinuxBlockIo> {
 
 fn throttles(rates: &BTreeMap<String, u64>) -> Result<Option<Vec<LinuxThrottleDevice>>> {
     let all = rates.iter().map(|(path, rate)| {
-        let (major, minor) = disk("throttle", path)?;
+        let (major, minor) = numbers("throttle", path)?;
         let builder = LinuxThrottleDeviceBuilder::default();
         let built = builder.major(major).minor(minor).rate(*rate).build();
         built.context("a rate")
@@ -138,8 +138,16 @@ fn throttles(rates: &BTreeMap<String, u64>) -> Result<Option<Vec<LinuxThrottleDe
     Ok((!all.is_empty()).then_some(all))
 }
 
-/// Number of the disk at `path`; `what` it is for, in podman's words.
-fn disk(what: &str, path: &str) -> Result<(i64, i64)> {
+/// Number of the disk at `path`, as the kernel writes it; `what` it is for, in podman's words.
+///
+/// # Errors
+/// It is no disk.
+pub(super) fn disk(what: &str, path: &str) -> Result<String> {
+    let (major, minor) = numbers(what, path)?;
+    Ok(format!("{major}:{minor}"))
+}
+
+fn numbers(what: &str, path: &str) -> Result<(i64, i64)> {
     let doing = || usage(format!("could not parse {what} device at {path}"));
     let found = fs::metadata(path).fault(doing)?;
     if !found.file_type().is_block_device() {

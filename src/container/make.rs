@@ -16,11 +16,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::draft::{Draft, quick_json};
 use super::events::Action;
 use super::health::{self, Health};
 use super::mounts::{MountRequest, Source};
 use super::prepare::{self, Ground};
-use super::record::{Containers, Port, Record, Reserved, State, quick_json};
+use super::record::{Containers, Port, Record, Reserved, State};
 use super::request::{From, ImageVolume, Request, Seccomp};
 use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
@@ -62,6 +63,11 @@ impl Stored {
     /// The disk is full.
     pub fn write(&self, dir: &Path) -> Result<()> {
         quick_json(&dir.join("request.json"), self)
+    }
+
+    /// Written, and not in its place yet.
+    pub(super) fn draft(&self, dir: &Path) -> Result<Draft> {
+        Draft::of(&dir.join("request.json"), self)
     }
 }
 

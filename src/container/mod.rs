@@ -10,6 +10,7 @@ mod damaged;
 pub mod descriptors;
 pub mod devices;
 pub mod diff;
+mod draft;
 pub mod env;
 pub mod events;
 pub mod exec;

@@ -11,10 +11,11 @@ use anyhow::Context;
 use oci_spec::runtime::Spec;
 
 use super::descriptors::Descriptors;
+use super::draft::careful_json;
 use super::limits;
 use super::make::{self, Stored};
 use super::notify::{self, Notify};
-use super::record::{Containers, Place, Record, State, careful_json};
+use super::record::{Containers, Place, Record, State};
 use super::request::{Request, Seccomp};
 use super::spec::mounts::{Defaults, Ipc, Resolved, SHM_SIZE};
 use super::spec::{self, ImageSays, Parts};

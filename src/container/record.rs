@@ -34,7 +34,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -43,6 +43,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::damaged::{torn, unreadable};
+use super::draft::{Draft, put_json, quick_json};
 use super::health::{self, Health};
 use super::logs::LogConfig;
 use super::restart::Restart;
@@ -328,6 +329,11 @@ impl Place {
         put_json(&self.record(), record, true)
     }
 
+    /// A record that is written, and not in its place yet.
+    pub(super) fn draft(&self, record: &Record) -> Result<Draft> {
+        Draft::of(&self.record(), record)
+    }
+
     /// Keeps room for one more record, for the day on which the disk is full: how a container ended is written then, too.
     /// As far as there is room now; what an earlier run kept, or was killed while it kept or used it, is filled up.
     pub fn keep_room(&self) {
@@ -342,56 +348,6 @@ impl Place {
             let _ = fallocate(&file, FallocateFlags::empty(), 0, SPARE);
         }
     }
-}
-
-/// Writes `value` by rename, without flushing it, mode 0600.
-pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    put_json(path, value, false)
-}
-
-/// As [`quick_json`], but flushed where it replaces one that may be on disk: after a power cut it is the old one or the new one.
-pub(crate) fn careful_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    put_json(path, value, path.exists())
-}
-
-fn put_json<T: Serialize>(path: &Path, value: &T, flush: bool) -> Result<()> {
-    use std::io::Write;
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let bytes = serde_json::to_vec(value)?;
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        if flush {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, path)
-    };
-    let full = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-    let written = match write() {
-        Err(e) if full(&e) => {
-            let _ = fs::remove_file(&temporary);
-            put_into_spare(path, value).map_err(|_| e)
-        }
-        result => result,
-    };
-    written.with_context(|| format!("writing {}", path.display()))
-}
-
-/// Writes `value` into the room that [`Place::keep_room`] keeps beside `path`.
-fn put_into_spare<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let spare = path.with_extension("spare");
-    let bytes = serde_json::to_vec(value)?;
-    // Not cut before it is written: that would give the room away.
-    let file = File::options().write(true).open(&spare)?;
-    file.write_all_at(&bytes, 0)?;
-    file.set_len(bytes.len() as u64)?;
-    file.sync_all()?;
-    fs::rename(&spare, path)
 }
 
 /// The containers of a store.

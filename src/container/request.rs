@@ -325,7 +325,7 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// `--blkio-weight`, `--device-read-bps` and so on.
     pub blkio: Blkio,
-    /// `--cgroup-conf`.
+    /// `--cgroup-conf`: of these and another field about the same file it is these that hold.
     pub conf: BTreeMap<String, String>,
 }
 
@@ -334,5 +334,28 @@ impl Limits {
     #[must_use]
     pub fn any(&self) -> bool {
         *self != Limits::default()
+    }
+
+    /// The files of a control group that its flags are about: not those of `--cgroup-conf`, nor those with a line a disk.
+    pub(super) fn files(&self) -> Vec<&'static str> {
+        let memory = &self.memory;
+        let cpu = self.cpus.is_some() || self.cpu_quota.is_some() || self.cpu_period.is_some();
+        let files = [
+            ("memory.max", memory.limit.is_some()),
+            (
+                "memory.swap.max",
+                memory.limit.is_some() || memory.swap.is_some(),
+            ),
+            ("memory.low", memory.reservation.is_some()),
+            ("memory.high", memory.high.is_some()),
+            ("cpu.max", cpu),
+            ("cpu.weight", self.cpu_shares.is_some()),
+            ("cpu.weight.nice", self.cpu_shares.is_some()),
+            ("cpuset.cpus", self.cpuset_cpus.is_some()),
+            ("cpuset.mems", self.cpuset_mems.is_some()),
+            ("pids.max", self.pids.is_some()),
+        ];
+        let asked = files.into_iter().filter(|(_, asked)| *asked);
+        asked.map(|(file, _)| file).collect()
     }
 }

@@ -98,7 +98,7 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     fs::create_dir(&data).with_context(doing)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&data, mode).with_context(doing)?;
-    super::record::quick_json(&dir.join(ABOUT), volume)?;
+    super::draft::quick_json(&dir.join(ABOUT), volume)?;
     if let Some(container) = &volume.container {
         symlink(container, dir.join(OWNER)).with_context(doing)?;
     }

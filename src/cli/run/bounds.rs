@@ -62,7 +62,7 @@ pub(crate) struct Bounds {
     /// The same on one disk
     #[arg(long, value_name = "DEVICE:WEIGHT")]
     blkio_weight_device: Vec<String>,
-    /// Write to a file of cgroup v2, as memory.high=1073741824
+    /// Write to a file of cgroup v2, as memory.high=1073741824, whatever the other flags say
     #[arg(long, value_name = "FILE=VALUE", value_delimiter = ',')]
     cgroup_conf: Vec<String>,
 }

@@ -82,7 +82,8 @@ impl Relay<'_> {
             Question::Update { change } => {
                 let job = &mut *self.job;
                 let record = &mut job.record;
-                job.limits = update::apply(&job.place, record, &change, &job.cgroups, self.scope)?;
+                let limits = update::apply(&job.place, record, &change, &job.cgroups, self.scope)?;
+                job.limits = limits.unwrap_or_else(|| job.limits.clone());
                 self.tell(Action::Update);
                 if change.health.resets() {
                     self.renew_checks();

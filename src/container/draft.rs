@@ -1,0 +1,106 @@
+//! Small files that are replaced by rename: written whole beside the old one, which takes its place or stays.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::error::Result;
+
+/// A file that is written and has not taken its place yet; dropped, it is gone. Several of them can be written before
+/// the first takes its place: what a full disk refuses has then changed nothing.
+#[derive(Debug)]
+pub(super) struct Draft {
+    temporary: PathBuf,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Draft {
+    /// Writes `value` beside `path`, flushed, mode 0600.
+    ///
+    /// # Errors
+    /// The disk is full, or the directory is gone.
+    pub(super) fn of<T: Serialize>(path: &Path, value: &T) -> Result<Draft> {
+        Draft::write(path, value, true).with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn write<T: Serialize>(path: &Path, value: &T, flush: bool) -> io::Result<Draft> {
+        let bytes = serde_json::to_vec(value)?;
+        let temporary = path.with_extension("new");
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let draft = Draft {
+            temporary,
+            path: path.to_owned(),
+            kept: false,
+        };
+        file.write_all(&bytes)?;
+        if flush {
+            file.sync_all()?;
+        }
+        Ok(draft)
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// The directory is gone, or does not let itself be written to.
+    pub(super) fn keep(self) -> Result<()> {
+        let what = format!("writing {}", self.path.display());
+        self.rename().context(what)
+    }
+
+    fn rename(mut self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes `value` by rename, without flushing it, mode 0600.
+pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    put_json(path, value, false)
+}
+
+/// As [`quick_json`], but flushed where it replaces one that may be on disk: after a power cut it is the old one or the new one.
+pub(crate) fn careful_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    put_json(path, value, path.exists())
+}
+
+/// Writes `value` by rename; on a full disk into the room that is kept for it, where some is.
+pub(super) fn put_json<T: Serialize>(path: &Path, value: &T, flush: bool) -> Result<()> {
+    let full = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let written = match Draft::write(path, value, flush).and_then(Draft::rename) {
+        Err(e) if full(&e) => put_into_spare(path, value).map_err(|_| e),
+        result => result,
+    };
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes `value` into the room that [`super::record::Place::keep_room`] keeps beside `path`.
+fn put_into_spare<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let spare = path.with_extension("spare");
+    let bytes = serde_json::to_vec(value)?;
+    // Not cut before it is written: that would give the room away.
+    let file = File::options().write(true).open(&spare)?;
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    fs::rename(&spare, path)
+}
