@@ -12,6 +12,7 @@ use crate::container::filter::{self, Filters};
 use crate::container::list;
 use crate::container::record::{self, Port, Record, State};
 use crate::error::{Result, usage};
+use crate::network::exposed::{self, Exposed};
 use crate::store::{Store, short};
 
 /// List containers.
@@ -245,7 +246,7 @@ fn row(store: &Store, record: &Record, args: &Args) -> Row {
         "Exited": record.state == State::Exited,
         "ExitedAt": seconds(record.finished),
         "ExitCode": record.exit_code.unwrap_or(0),
-        "ExposedPorts": exposed(&record.exposed),
+        "ExposedPorts": by_number(&record.exposed),
         "Id": record.id,
         "Image": record.image,
         "ImageID": image_id,
@@ -350,7 +351,7 @@ fn port_json(port: &Port) -> Json {
 }
 
 /// `{"80": ["tcp"]}`, or null.
-fn exposed(ports: &[String]) -> Json {
+fn by_number(ports: &[String]) -> Json {
     let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for port in ports {
         let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
@@ -404,40 +405,21 @@ fn ports(record: &Record) -> String {
         )
     };
     let mut all: Vec<String> = record.ports.iter().map(one).collect();
-    for (protocol, first, count) in only_exposed(record) {
-        all.push(format!("{}/{protocol}", range(first, count)));
-    }
+    all.extend(only_exposed(record).iter().map(Exposed::to_string));
     all.join(", ")
 }
 
-/// Exposed ports that are not published: protocol, first port, how many in a row.
-fn only_exposed(record: &Record) -> Vec<(String, u16, u16)> {
-    let published = |protocol: &str, number: u16| {
-        record.ports.iter().any(|p| {
-            let last = p.container_port + (p.range.max(1) - 1);
-            p.protocol == protocol && (p.container_port..=last).contains(&number)
-        })
+/// Exposed ports that are not published. What was recorded and is none (before images' words were checked) is not shown.
+fn only_exposed(record: &Record) -> Vec<Exposed> {
+    let read = |text: &String| Exposed::parse(text).ok();
+    let published = |p: &Port| {
+        let last = p.container_port.saturating_add(p.range.max(1) - 1);
+        Exposed::parse(&format!("{}-{last}/{}", p.container_port, p.protocol)).ok()
     };
-    let mut wanted: Vec<(String, u16)> = Vec::new();
-    for port in &record.exposed {
-        let (numbers, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-            continue;
-        };
-        wanted.extend((first..=last).map(|n| (protocol.to_owned(), n)));
-    }
-    wanted.retain(|(protocol, number)| !published(protocol, *number));
-    wanted.sort();
-    wanted.dedup();
-    let mut ranges: Vec<(String, u16, u16)> = Vec::new();
-    for (protocol, number) in wanted {
-        match ranges.last_mut() {
-            Some((p, first, count)) if *p == protocol && *first + *count == number => *count += 1,
-            _ => ranges.push((protocol, number, 1)),
-        }
-    }
-    ranges
+    exposed::without(
+        record.exposed.iter().filter_map(read).collect(),
+        record.ports.iter().filter_map(published).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -481,6 +463,13 @@ mod tests {
         assert_eq!(
             shown(vec![], &["80/tcp", "82/tcp", "81/tcp", "53/udp", "99"]),
             "80-82/tcp, 99/tcp, 53/udp"
+        );
+        assert_eq!(
+            shown(
+                vec![port("", 3)],
+                &["0-65535/tcp", "1-65535/p0", "80-90", "x", "1-65535/udp"]
+            ),
+            "0.0.0.0:8080-8082->80-82/tcp, 83-90/tcp, 1-65535/udp"
         );
     }
 

@@ -9,6 +9,7 @@
 //! started: the terminal, the working directory and the environment of who made it are gone then.
 //! Credentials for pulling are not kept. The file of `--cidfile` is made before anything else and never replaces one.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -28,10 +29,14 @@ use super::spec::mounts::Resolved;
 use super::supervisor::Job;
 use super::{env, host, image, remove, shared, volumes};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
+use crate::network::exposed::{self, Exposed};
 use crate::network::{self, NetworkMode, PortMapping, ports::HostPort};
 use crate::store::files::{self, Lock};
 use crate::store::{Progress, Store};
 use crate::trace;
+
+/// So many ports are published by `-P`, and so many entries of exposed ones are recorded as they were given.
+const MANY_PORTS: u32 = 4096;
 
 /// What a container is made from: `request.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -194,7 +199,8 @@ fn assemble(
         mounts,
     };
     let healthcheck = health::plan(&request.health, ground.image.says.healthcheck.as_ref())?;
-    let mut record = record(&stored, &ground.image, &reserved);
+    let exposed = exposed_ports(request, &ground.image)?;
+    let mut record = record(&stored, &ground.image, &reserved, exposed);
     record.healthcheck = healthcheck;
     let dir = reserved.place.dir.clone();
     let held = prepare::Held {
@@ -269,23 +275,32 @@ fn publish_all(request: &mut Request, image: &[String]) -> Result<()> {
     if !matches!(request.network, NetworkMode::Pasta { .. }) {
         return Ok(());
     }
-    for text in image.iter().chain(&request.expose) {
-        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let bad = || failed(format!("publishing the exposed port {text:?}"));
-        let first = first.parse::<u16>().fault(bad)?;
-        for number in first..=last.parse::<u16>().fault(bad)? {
-            let port = PortMapping::parse(&format!("{number}/{protocol}"))?;
-            let there = request.ports.iter().any(|p| {
-                let last = p.container + (p.count.max(1) - 1);
-                p.protocol == port.protocol && (p.container..=last).contains(&number)
-            });
-            if !there {
-                request.ports.push(port);
-            }
+    let published = request.ports.iter().map(|p| {
+        let last = p.container.saturating_add(p.count.max(1) - 1);
+        Exposed::parse(&format!("{}-{last}/{}", p.container, p.protocol))
+    });
+    let taken = published.collect::<Result<Vec<_>>>()?;
+    let ranges = exposed::without(read_exposed(image.iter().chain(&request.expose))?, taken);
+    let count: u32 = ranges.iter().map(Exposed::count).sum();
+    if count > MANY_PORTS {
+        let text =
+            format!("publishing every exposed port: {count} are exposed, at most {MANY_PORTS} are");
+        return Err(usage(text)
+            .hint("publish those that are needed: -p PORT")
+            .into());
+    }
+    for range in ranges {
+        for number in range.first..=range.last {
+            let port = PortMapping::parse(&format!("{number}/{}", range.protocol))?;
+            request.ports.push(port);
         }
     }
     Ok(())
+}
+
+/// Each checked: an image with something else is refused, as podman does.
+fn read_exposed<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Exposed>> {
+    texts.map(|text| Exposed::parse(text)).collect()
 }
 
 /// Ports that were chosen stay the container's.
@@ -423,7 +438,12 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
 }
 
 /// The record of one that is about to be started for the first time; what only starting it tells is left out.
-fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record {
+fn record(
+    stored: &Stored,
+    image: &image::Chosen,
+    reserved: &Reserved,
+    exposed: Vec<String>,
+) -> Record {
     let (request, mounts) = (&stored.request, &stored.mounts);
     let mut labels = image.says.labels.clone();
     labels.extend(request.labels.clone());
@@ -456,7 +476,7 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
         mounts: mounts.iter().map(|m| m.target.clone()).collect(),
         labels,
         ports: Vec::new(),
-        exposed: exposed(request, image),
+        exposed,
         log: request.log.clone(),
         network: request.network.to_string(),
         scope: None,
@@ -480,16 +500,23 @@ fn record(stored: &Stored, image: &image::Chosen, reserved: &Reserved) -> Record
     }
 }
 
-/// The image's ports and those of `--expose`.
-fn exposed(request: &Request, image: &image::Chosen) -> Vec<String> {
+/// The image's ports and those of `--expose`; very many of them as few ranges as there can be.
+fn exposed_ports(request: &Request, image: &image::Chosen) -> Result<Vec<String>> {
+    let given = image.says.exposed.iter().chain(&request.expose);
+    let ranges = read_exposed(given)?;
     let mut all = image.says.exposed.clone();
+    let there: HashSet<&String> = image.says.exposed.iter().collect();
     for port in &request.expose {
         let plain = port.strip_suffix("/tcp").unwrap_or(port);
-        if !all.iter().any(|p| p == port || p == plain) {
+        if !there.contains(port) && !there.contains(&plain.to_owned()) {
             all.push(port.clone());
         }
     }
-    all
+    if all.len() > MANY_PORTS as usize {
+        let merged = exposed::merged(ranges);
+        all = merged.iter().map(Exposed::to_string).collect();
+    }
+    Ok(all)
 }
 
 /// As `ps` shows it.
@@ -585,5 +612,33 @@ mod tests {
         file.keep();
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), b"abc");
+    }
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|t| (*t).to_owned()).collect()
+    }
+
+    #[test]
+    fn ranges_of_an_image_are_published_without_those_that_are() {
+        let asked = |image: &[&str], expose: &[&str]| {
+            let mut request = Request {
+                ports: vec![PortMapping::parse("8080-8082:80-82").unwrap()],
+                expose: texts(expose),
+                network: NetworkMode::Pasta {
+                    options: Vec::new(),
+                },
+                ..Request::default()
+            };
+            publish_all(&mut request, &texts(image)).map(|()| request.ports)
+        };
+        let ports = asked(&["80/tcp", "79-84/tcp", "53/udp"], &["84/tcp", "9/tcp"]).unwrap();
+        let numbers: Vec<u16> = ports[1..].iter().map(|p| p.container).collect();
+        assert_eq!(numbers, [9, 79, 83, 84, 53]);
+        for bad in ["0-65535/tcp", "1-65535/p0", "1-65535/tcp", "x", "7/sctp"] {
+            assert!(asked(&[bad], &[]).is_err(), "{bad}");
+        }
+        let many: Vec<String> = (1..=10_000).map(|i| format!("1-65535/p{i}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(asked(&many, &[]).is_err());
     }
 }

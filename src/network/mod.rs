@@ -33,6 +33,7 @@
 //! Its `--help` is read once ([`find`]) and the answer kept in the runtime directory under the
 //! executable's path, inode, size and time.
 
+pub mod exposed;
 pub mod files;
 pub mod host;
 pub mod pasta;
