@@ -16,11 +16,12 @@ mod actions;
 mod functions;
 
 use self::functions::{FUNCTIONS, TIME, time_value};
-use crate::error::{Result, usage, visible};
+use crate::error::{Result, failed, usage, visible};
 use gtmpl::{Template, Value};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::panic::AssertUnwindSafe;
 
 /// One row of a listing, or the one object of a showing command.
 #[derive(Debug, Clone)]
@@ -302,10 +303,21 @@ fn parse(text: &str) -> Result<Template> {
 fn parse_with(text: &str, between: fn(&str) -> String) -> Result<Template> {
     let mut template = Template::default();
     template.add_funcs(&FUNCTIONS);
-    template
-        .parse(actions::rewrite(text, between))
-        .map_err(|e| usage(format!("parsing --format template {text:?}: {e}")))?;
-    Ok(template)
+    let text_of = actions::rewrite(text, between);
+    // It is cut into words on a thread, and where there can be none the library panics.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        template.parse(text_of).map_err(Box::new)
+    }));
+    std::panic::set_hook(hook);
+    match parsed {
+        Ok(Ok(())) => Ok(template),
+        Ok(Err(e)) => Err(usage(format!("parsing --format template {text:?}: {e}")).into()),
+        Err(_) => Err(failed("formatting the output: no thread can be started")
+            .hint("the processes that you may have are used up: see `ulimit -u`")
+            .into()),
+    }
 }
 
 /// A user types tabs and line ends as `\t` and `\n`.

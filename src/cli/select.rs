@@ -189,13 +189,18 @@ pub(crate) fn each_at_once(
             continue;
         }
         std::thread::scope(|scope| {
-            let all: Vec<_> = batch
-                .iter()
-                .map(|(_, record)| scope.spawn(|| act(record)))
-                .collect();
-            for ((typed, _), thread) in batch.iter().zip(all) {
+            let act = &act;
+            let thread =
+                |record| std::thread::Builder::new().spawn_scoped(scope, move || act(record));
+            let all: Vec<_> = batch.iter().map(|(_, record)| thread(record)).collect();
+            for ((typed, record), thread) in batch.iter().zip(all) {
                 let died = |_| Err(failed("a thread died").into());
-                told(typed, thread.join().unwrap_or_else(died));
+                // With every process used up that the user may have, one after the other.
+                let alone = |_| act(record);
+                told(
+                    typed,
+                    thread.map_or_else(alone, |t| t.join().unwrap_or_else(died)),
+                );
             }
         });
     }

@@ -67,21 +67,29 @@ pub(crate) fn layers(
     let next = AtomicUsize::new(0);
     let first_error: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(wanted.len()) {
-            scope.spawn(|| {
-                while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if job.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    if let Err(e) = job.ensure(layer) {
-                        let mut slot = first_error.lock().unwrap_or_else(PoisonError::into_inner);
-                        // Those stopped because of the first say nothing new.
-                        slot.get_or_insert(e);
-                        job.stop.store(true, Ordering::Relaxed);
-                        return;
-                    }
+        let work = || {
+            while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if job.stop.load(Ordering::Relaxed) {
+                    return;
                 }
-            });
+                if let Err(e) = job.ensure(layer) {
+                    let mut slot = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Those stopped because of the first say nothing new.
+                    slot.get_or_insert(e);
+                    job.stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+        };
+        for _ in 0..PARALLEL.min(wanted.len()) {
+            if std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .is_err()
+            {
+                // The user's processes are used up: one layer after the other.
+                work();
+                break;
+            }
         }
     });
     match first_error

@@ -373,3 +373,50 @@ fn who_insists_leaves_output_that_nobody_takes() {
     sandbox.rless(["rm", "-f", "-a", "-t", "0"]).ok();
     sandbox.assert_quiet();
 }
+
+/// With every process used up that the user may have, what runs can be ended and looked at, and nothing panics.
+#[test]
+fn containers_are_ended_with_no_process_left_to_the_user() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let rless = sandbox.binary().display().to_string();
+    let names = ["stopped", "killed", "forced", "one", "two"];
+    for name in names {
+        let container = detached(&sandbox, name, &["--network", "none"], "exec sleep 1000");
+        // Neither can its supervisor have a thread more.
+        let limit = format!("prlimit --nproc=1:1 --pid {}", supervisor(&container));
+        sandbox.sh(&limit).ok();
+    }
+    let alone = |command: &str| {
+        let output = sandbox.sh(&format!("exec prlimit --nproc=1:1 {rless} {command}"));
+        let output = output.run();
+        assert!(!output.err.contains("panicked"), "{command}: {output}");
+        output
+    };
+    for (command, code, out) in [
+        ("stop -t 1 stopped", 0, "stopped\n"),
+        ("kill killed", 0, "killed\n"),
+        ("wait killed", 0, "137\n"),
+        ("rm -f -t 0 forced", 0, "forced\n"),
+        ("rm stopped killed", 0, "stopped\nkilled\n"),
+        ("stop -t 0 one two", 0, "one\ntwo\n"),
+        ("rm -a", 0, ""),
+        ("ps -aq", 0, ""),
+    ] {
+        let output = alone(command);
+        assert_eq!(output.code(), code, "{command}: {output}");
+        assert!(output.out.contains(out), "{command}: {output}");
+    }
+    for (command, words) in [
+        (
+            "run --rm --network none busybox true",
+            "emporarily unavailable",
+        ),
+        ("ps -a", "ulimit -u"),
+    ] {
+        let output = alone(command);
+        assert_eq!(output.code(), 125, "{command}: {output}");
+        output.says(&[words]);
+    }
+    sandbox.assert_quiet();
+}
