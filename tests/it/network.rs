@@ -12,12 +12,20 @@ const QUICK: Duration = Duration::from_secs(30);
 
 /// A TCP port that is free, and none of those that connections are given.
 pub(crate) fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of `count` such ports one after the other, which no other test is given.
+fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test programs that run side by side begin elsewhere.
     let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
-    let ports = || 10_000 + (first - 10_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
-    let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
-    std::iter::repeat_with(ports).take(1000).find(free).unwrap()
+    let ports = || 10_000 + (first - 10_000 + NEXT.fetch_add(count, Ordering::Relaxed)) % 22_000;
+    let free = |port: u16| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+    std::iter::repeat_with(ports)
+        .take(1000)
+        .find(|port| (*port..port + count).all(free))
+        .unwrap()
 }
 
 /// A network namespace with 10.99.0.2 behind a veth whose host end is 10.99.0.1.
@@ -181,7 +189,7 @@ fn udp_and_ranges_are_published() {
     session.ok("killall nc sleep; true", QUICK);
     session.end();
 
-    let base = free_port().min(65_000);
+    let base = free_ports(2);
     let publish = format!("127.0.0.1:{base}-{}:8000-8001", base + 1);
     let mut session =
         Session::start(&sandbox.rless(["run", "--rm", "-i", "-p", &publish, "busybox", "sh"]));
