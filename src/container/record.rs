@@ -7,11 +7,11 @@
 //! containers/ID/ctr.log       output, k8s-file format
 //! containers/ID/health.json   results of its health checks (`health.rs`)
 //! containers/ID/upper/        the copy-on-write file system's journal and data
+//! containers/ID/files/        hosts, resolv.conf, hostname, passwd, group
 //! containers/names/NAME       symbolic link to ID: made atomically with its content
 //! containers/names/.lock      held while a name is removed
 //! containers/.new/, .gone/    directories in the making, and removed ones (`swept.rs`)
 //! RUNTIME/live/ID/            attach socket; there is one for each container that may be alive
-//! RUNTIME/live/ID/files/      hosts, resolv.conf, hostname, passwd, group; made anew at each start
 //! ```
 //!
 //! **Order.** Made: directory (below `.new`), lock, live marker, its place, name, record. So a
@@ -307,10 +307,10 @@ impl Place {
         self.dir.join("upper")
     }
 
-    /// Files made for the container and bound into it. They live in memory: to make and to remove them costs little.
+    /// Files made for the container and bound into it.
     #[must_use]
     pub fn files(&self) -> PathBuf {
-        self.live.join("files")
+        self.dir.join("files")
     }
 
     /// Replaces the record by rename, without a flush (see the module's text).

@@ -16,7 +16,7 @@ const MESS: &str = "
 /// resolv.conf …) are for its other users to read; the directories above them keep everyone else out.
 fn open_to_others(dir: &Path) -> String {
     let dir = dir.display();
-    format!("find {dir} ! -type l -perm /077 ! -path '*/live/*/files/*'")
+    format!("find {dir} ! -type l -perm /077 ! -path '*/containers/*/files/*'")
 }
 
 #[test]
