@@ -31,12 +31,21 @@ impl Draft {
     fn write<T: Serialize>(path: &Path, value: &T, flush: bool) -> io::Result<Draft> {
         let bytes = serde_json::to_vec(value)?;
         let temporary = path.with_extension("new");
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        // Made and not found: what lies there may be a link or a pipe of somebody else's (`shared_json`).
+        let make = || {
+            File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)
+        };
+        let mut file = match make() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary)?;
+                make()?
+            }
+            made => made?,
+        };
         let draft = Draft {
             temporary,
             path: path.to_owned(),
@@ -78,6 +87,12 @@ pub(crate) fn quick_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     put_json(path, value, false)
 }
 
+/// As [`quick_json`], in a directory where others write, too: nothing that lies there is followed, opened or kept.
+pub(super) fn shared_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let written = Draft::write(path, value, false).and_then(Draft::rename);
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
 /// As [`quick_json`], but flushed where it replaces one that may be on disk: after a power cut it is the old one or the new one.
 pub(crate) fn careful_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     put_json(path, value, path.exists())
@@ -103,4 +118,29 @@ fn put_into_spare<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     file.set_len(bytes.len() as u64)?;
     file.sync_all()?;
     fs::rename(&spare, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_others_put_there_is_neither_followed_nor_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("precious"), "mine").expect("written");
+        symlink("precious", at("log.new")).expect("linked");
+        symlink("precious", at("log.spare")).expect("linked");
+        symlink("precious", at("log.json")).expect("linked");
+        shared_json(&at("log.json"), &1).expect("written");
+        assert_eq!(fs::read_to_string(at("precious")).expect("read"), "mine");
+        assert!(!at("log.json").is_symlink());
+        assert_eq!(fs::read_to_string(at("log.json")).expect("read"), "1");
+        // Opening a pipe that nobody reads would wait.
+        nix::unistd::mkfifo(&at("log.new"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        shared_json(&at("log.json"), &2).expect("written");
+        assert_eq!(fs::read_to_string(at("log.json")).expect("read"), "2");
+        assert!(!at("log.new").exists());
+    }
 }

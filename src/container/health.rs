@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::{Heard, Question, ask};
-use super::draft::quick_json;
+use super::draft::{quick_json, shared_json};
 use super::record::{Containers, Place, Record, State};
 use super::stop::elsewhere;
 use super::when;
@@ -428,10 +428,14 @@ impl Health {
         let id = place.dir.file_name().unwrap_or_default().to_string_lossy();
         let copy = format!("{id}-healthcheck.log");
         let copy = Path::new(&plan.log_destination).join(copy);
-        let copy = copy.is_absolute().then_some(copy);
-        for path in copy.into_iter().chain([path(&place.dir)]) {
-            if let Err(e) = quick_json(&path, self) {
-                crate::trace::mark(&format!("writing {}: {e:#}", path.display()));
+        // The container may write there, too.
+        let copied = copy.is_absolute().then(|| shared_json(&copy, self));
+        for written in copied
+            .into_iter()
+            .chain([quick_json(&path(&place.dir), self)])
+        {
+            if let Err(e) = written {
+                crate::trace::mark(&format!("{e:#}"));
             }
         }
     }

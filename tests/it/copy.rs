@@ -366,6 +366,32 @@ fn the_volumes_of_one_that_does_not_run_are_written_to() {
     s.rless(["volume", "rm", "vol"]).ok();
 }
 
+/// In the image /var/run is a link to /run.
+#[test]
+fn a_volume_behind_a_link_is_found_before_the_first_start() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    home(&s, "echo new >new");
+    let script = "readlink /var/run; cat /run/app/f /run/app/g";
+    s.rless(["create", "--network", "none", "--name", "l"])
+        .args(["-v", "app:/var/run/app", &world.reference("alpine")])
+        .args(["sh", "-c", script])
+        .ok();
+    for (from, to) in [
+        ("new", "l:/var/run/app/f"),
+        ("new", "l:/run/app/g"),
+        ("l:/run/app/f", "back"),
+    ] {
+        assert_eq!(cp(&s, from, to), (0, String::new()), "{from} {to}");
+    }
+    assert_eq!(home(&s, "cat back"), "new\n");
+    let said = s.rless(["start", "-a", "l"]).ok();
+    let (link, content) = said.split_once('\n').unwrap();
+    assert!(link.ends_with("run") && content == "new\nnew\n", "{said}");
+    s.rless(["rm", "-v", "l"]).ok();
+    s.rless(["volume", "rm", "app"]).ok();
+}
+
 #[test]
 fn what_is_copied_into_one_that_does_not_run_counts_against_its_limit() {
     let world = world!();

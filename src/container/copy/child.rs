@@ -57,6 +57,10 @@ impl Mounted {
             // What the image has there comes into an empty volume at a start.
             mount.copy_up = false;
             let (target, _) = cow.resolve(Path::new(&mount.target), &targets)?;
+            // Where there are only mounts there are no links to them.
+            if let Some(plain) = target.to_str() {
+                plain.clone_into(&mut mount.target);
+            }
             targets.push(target);
         }
         mounts.retain(|m| m.source.as_ref().is_some_and(|s| s.exists()));
