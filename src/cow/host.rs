@@ -630,7 +630,8 @@ impl HostLower {
         let Some(entry) = self.entry(ino) else {
             return Ok(());
         };
-        if !entry.bound && !self.fixed && entry.hollow.is_none() {
+        let mut alive = self.alive(&entry);
+        if alive.is_empty() && !entry.bound {
             self.reach(&entry, OFlag::O_PATH)?;
         }
         let mut table = wr(&self.table);
@@ -640,25 +641,38 @@ impl HostLower {
         let Some(e) = by_ino.get_mut(&ino) else {
             return Ok(());
         };
-        let mut news = Vec::new();
+        e.seen.retain(|path| !entry.seen.contains(path));
+        alive.retain(|path| !by_path.contains_key(path));
+        let mut names = alive.iter();
         if !e.bound {
-            if by_path.contains_key(&e.path) {
-                return Err(Errno::ESTALE);
-            }
+            e.path = names.next().ok_or(Errno::ESTALE)?.clone();
             e.bound = true;
-            news.push(e.path.clone());
         }
-        for path in std::mem::take(&mut e.seen) {
-            if !by_path.contains_key(&path) {
-                news.push(path.clone());
-                e.names.push(path);
-            }
-        }
-        for path in news {
+        e.names.extend(names.cloned());
+        for path in alive {
             table.tie(&path, ino);
             log(&path);
         }
         Ok(())
+    }
+
+    /// The names by which an inode is known that are not bound, and that lead to it now: at others the host may have
+    /// put something else.
+    fn alive(&self, entry: &Entry) -> Vec<Box<[u8]>> {
+        let own = (!entry.bound).then_some(&entry.path);
+        let names = own.into_iter().chain(&entry.seen);
+        if self.fixed || entry.hollow.is_some() {
+            return names.cloned().collect();
+        }
+        let leads = |path: &&Box<[u8]>| {
+            let fd = self
+                .layers
+                .open_path(&entry.places, path, OFlag::O_PATH)
+                .ok();
+            let found = fd.and_then(|fd| fstat(&fd).ok());
+            found.is_some_and(|st| self.layers.number(&entry.places, &st) == entry.real)
+        };
+        names.filter(leads).cloned().collect()
     }
 
     /// How many of `more` names just bound to an inode are not among those that its count of links has.

@@ -542,7 +542,12 @@ impl DataDir {
                 }
                 match keep.get(&id) {
                     _ if cut => {}
-                    Some(kept) => cut_behind(&file, kept.end * BLOCK)?,
+                    Some(kept) => {
+                        // It costs space and nothing else.
+                        if let Err(e) = cut_behind(&file, kept.end * BLOCK) {
+                            log::warn!("cutting {}: {e}", file.path().display());
+                        }
+                    }
                     None => std::fs::remove_file(file.path())?,
                 }
             }

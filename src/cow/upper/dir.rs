@@ -130,6 +130,17 @@ impl Tree {
         (state.meta.nlink > 0 && !state.is_lowers()).then(|| state.meta.dtype())
     }
 
+    /// Nothing of the lower's is listed in a directory that has no node.
+    pub(super) fn is_empty_low(&self, dir: u64) -> Res<bool> {
+        let low = self.low.list(dir)?;
+        if !self.low.is_live() {
+            return Ok(low.len() == 0);
+        }
+        Ok((0..low.len())
+            .filter_map(|i| low.get(i))
+            .all(|e| self.kind_listed(&e).is_none()))
+    }
+
     /// The directory that `dir` is in.
     pub(crate) fn parent(&self, dir: u64) -> u64 {
         match self.node(dir) {

@@ -182,7 +182,8 @@ impl Tree {
             }
         };
         match (seq, &self.store) {
-            (Some(seq), Some(store)) => {
+            // What is durable already needs no commit.
+            (Some(seq), Some(store)) if seq > store.journal.durable() => {
                 let seq = match self.written_anew(store) {
                     true => store.journal.last(),
                     false => seq,

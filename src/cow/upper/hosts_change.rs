@@ -452,6 +452,55 @@ fn a_directory_that_the_host_took_away_can_be_listed_and_emptied() {
     }
 }
 
+/// What only has attributes set is not listed once the host has taken it away, and is in nobody's way.
+#[test]
+fn a_directory_with_nothing_listed_can_be_removed_and_replaced() {
+    let (dir, lower) = place();
+    for name in ["d", "over"] {
+        create_dir(lower.join(name)).unwrap();
+        write(lower.join(name).join("x"), name).unwrap();
+    }
+    create_dir(lower.join("new")).unwrap();
+    let cow = open(dir.path());
+    for name in [&b"d"[..], b"over"] {
+        let x = find(&cow, find(&cow, 1, name), b"x");
+        chmod(&cow, x, 0o600);
+    }
+    assert_eq!(cow.tree.rmdir(1, b"d"), Err(Errno::ENOTEMPTY));
+    for name in ["d", "over"] {
+        std::fs::remove_file(lower.join(name).join("x")).unwrap();
+    }
+    let d = find(&cow, 1, b"d");
+    assert!(names(&cow, d).is_empty());
+    cow.tree.rmdir(1, b"d").unwrap();
+    cow.tree.rename(ROOT, 1, b"new", 1, b"over", 0).unwrap();
+    assert!(!names(&cow, 1).contains(&"new".to_owned()));
+}
+
+/// A name that was another link of a changed file when it was seen, and is the host's new file when the first is changed
+/// again.
+#[test]
+fn a_link_that_the_host_replaced_is_not_bound_to_what_it_was() {
+    let (dir, lower) = place();
+    write(lower.join("log"), b"log").unwrap();
+    let cow = open(dir.path());
+    let log = find(&cow, 1, b"log");
+    chmod(&cow, log, 0o600);
+    hard_link(lower.join("log"), lower.join("log.1")).unwrap();
+    assert_eq!(find(&cow, 1, b"log.1"), log);
+    write(lower.join("new"), b"another").unwrap();
+    rename(lower.join("new"), lower.join("log.1")).unwrap();
+    chmod(&cow, log, 0o640);
+    assert_ne!(find(&cow, 1, b"log.1"), log);
+    assert_eq!(content(&cow, "/log.1"), b"another");
+    cow.sync().unwrap();
+    drop(cow);
+    let cow = open(dir.path());
+    assert_eq!(content(&cow, "/log.1"), b"another");
+    assert_eq!(content(&cow, "/log"), b"log");
+    assert_eq!(mode(&cow, "/log") & 0o777, 0o640);
+}
+
 /// Mounts an overlay of `parts` over `lower`, which this thread and those it starts see.
 fn overlay(dir: &Path, parts: [&Path; 2], lower: &Path) -> nix::Result<()> {
     use nix::mount::{MsFlags, mount};

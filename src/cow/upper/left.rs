@@ -114,7 +114,8 @@ fn a_file_written_anew_is_never_empty_for_whoever_commits_second() {
         std::thread::sleep(Duration::from_millis(200));
         scope.spawn(move || {
             cow.tree.fsync(other, false).unwrap();
-            done.send(()).unwrap();
+            // Nobody listens any more where it had to wait.
+            let _ = done.send(());
         });
         let _ = second.recv_timeout(Duration::from_millis(500));
         let there = cut(dir.path(), &["journal", "data"]);

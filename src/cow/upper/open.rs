@@ -155,7 +155,9 @@ impl Tree {
                 && f.data_id != 0
             {
                 let (end, blocks) = (f.valid.end(), f.blocks);
-                keep.insert(f.data_id, Kept { end, blocks });
+                // Older journals may have one place twice, once without content.
+                let kept = keep.entry(f.data_id).or_insert(Kept { end, blocks });
+                (kept.end, kept.blocks) = (kept.end.max(end), kept.blocks.max(blocks));
                 used = used.saturating_add(f.valid.blocks() * BLOCK);
             }
         }

@@ -75,7 +75,7 @@ impl Tree {
         let node = self.promote_if(ino, |meta| {
             looked = true;
             removable(meta.is_dir(), want_dir)?;
-            match want_dir && self.low.list(ino)?.len() > 0 {
+            match want_dir && !self.is_empty_low(ino)? {
                 true => Err(Errno::ENOTEMPTY),
                 false => Ok(()),
             }

@@ -211,7 +211,7 @@ impl Tree {
 
     /// The same of a lower inode, as far as the kernel has not: before it gets a node for nothing.
     fn may_replace_low(&self, moved: u64, over: u64, low: &Meta) -> Res<()> {
-        if !low.is_dir() || self.low.list(over)?.len() == 0 {
+        if !low.is_dir() || self.is_empty_low(over)? {
             return Ok(());
         }
         match self.true_meta(moved)?.is_dir() {
