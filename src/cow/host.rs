@@ -664,7 +664,7 @@ impl HostLower {
         if self.fixed || entry.hollow.is_some() {
             return names.cloned().collect();
         }
-        let leads = |path: &&Box<[u8]>| {
+        let leads = |path: &[u8]| {
             let fd = self
                 .layers
                 .open_path(&entry.places, path, OFlag::O_PATH)
@@ -672,7 +672,7 @@ impl HostLower {
             let found = fd.and_then(|fd| fstat(&fd).ok());
             found.is_some_and(|st| self.layers.number(&entry.places, &st) == entry.real)
         };
-        names.filter(leads).cloned().collect()
+        names.filter(|path| leads(path)).cloned().collect()
     }
 
     /// How many of `more` names just bound to an inode are not among those that its count of links has.
