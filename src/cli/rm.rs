@@ -97,14 +97,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     } else {
         wanted.find(&store)
     };
-    let chosen = match chosen {
+    let mut chosen = match chosen {
         Err(e) if error::kind(&e) == Kind::NoSuchObject => {
             complain(&e);
             return Ok(object_exit_code(Kind::NoSuchObject));
         }
         chosen => chosen?,
     };
-    let mut chosen = chosen;
     if args.depend {
         add_dependents(&containers, &mut chosen)?;
     }

@@ -6,7 +6,8 @@
 //! passes nothing on (podman does not look).
 //!
 //! They are taken before anything is made, so that one that is not there is told where the command was typed, and kept by the
-//! supervisor for as long as a restart policy may need them again. Nothing else that is open reaches a container.
+//! supervisor for as long as a restart policy may need them again; what a health check or `restart` starts once more without a
+//! policy goes without them, as nobody else could see their end meanwhile. Nothing else that is open reaches a container.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use std::fs::{create_dir, create_dir_all, remove_dir_all, remove_file, write};
 use std::path::Path;
 
-fn find(cow: &Cow, dir: u64, name: &[u8]) -> u64 {
+pub(super) fn find(cow: &Cow, dir: u64, name: &[u8]) -> u64 {
     cow.tree.lookup(dir, name).unwrap().unwrap()
 }
 
-fn chmod(cow: &Cow, ino: u64, mode: u32) {
+pub(super) fn chmod(cow: &Cow, ino: u64, mode: u32) {
     let set = SetAttr {
         mode: Some(mode),
         ..SetAttr::default()

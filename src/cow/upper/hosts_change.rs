@@ -4,24 +4,13 @@ use super::super::Cow;
 use super::super::journal::Record;
 use super::super::meta::{Meta, Time};
 use super::durability::{ROOT, content, file, open, put};
+use super::hosts::{chmod, find};
 use super::{SetAttr, Stamp};
 use nix::errno::Errno;
 use std::fs::{File, create_dir, hard_link, remove_dir_all, remove_file, rename, write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-fn find(cow: &Cow, dir: u64, name: &[u8]) -> u64 {
-    cow.tree.lookup(dir, name).unwrap().unwrap()
-}
-
-fn chmod(cow: &Cow, ino: u64, mode: u32) {
-    let set = SetAttr {
-        mode: Some(mode),
-        ..SetAttr::default()
-    };
-    cow.tree.setattr(ROOT, ino, &set).unwrap();
-}
 
 fn mode(cow: &Cow, path: &str) -> u32 {
     cow.stat(Path::new(path)).unwrap().unwrap().mode & 0o7777
