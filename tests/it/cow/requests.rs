@@ -3,13 +3,15 @@
 //! allowed.
 
 use super::populate::image_of;
-use super::{INNER, Mounted, enter};
+use super::{INNER, Mounted, run_inner};
+use crate::harness::note_skip;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Files of each kind of work.
 const FILES: usize = 100;
@@ -72,6 +74,10 @@ type Case = (&'static str, fn(&Path), &'static [(&'static str, u64)]);
 const FEW: u64 = 30;
 /// More than was counted is allowed: other kernels ask once or twice more.
 const MORE: u64 = 15;
+/// Times that work is tried which took too many.
+const TRIES: u32 = 8;
+/// Printed for work that could not be counted.
+const RECLAIMED: &str = "the kernel took memory back during each try";
 
 const CASES: &[Case] = &[
     ("nothing", |_| {}, &[]),
@@ -172,7 +178,12 @@ const CASES: &[Case] = &[
 fn common_work_takes_no_more_requests_than_it_did() {
     let Some(dir) = std::env::var_os(INNER) else {
         let name = "cow::requests::common_work_takes_no_more_requests_than_it_did";
-        return enter(name, &[("RLESS_FUSE_STATS", "requests".into())]);
+        let told = run_inner(name, &[("RLESS_FUSE_STATS", "requests".into())]).unwrap_or_default();
+        eprint!("{told}");
+        if told.contains(RECLAIMED) {
+            note_skip(RECLAIMED);
+        }
+        return;
     };
     let dir = Path::new(&dir);
     let tree = dir.join("tree");
@@ -180,31 +191,65 @@ fn common_work_takes_no_more_requests_than_it_did() {
     write_files(&tree.join("low"));
     fs::create_dir(dir.join("lower")).unwrap();
     image_of(&tree, &dir.join("lower"));
-    let mut wrong = Vec::new();
-    for (what, work, allowed) in CASES {
-        let mut mounted = Mounted::start(dir);
-        work(&mounted.point());
-        mounted.unmount();
-        let text = fs::read_to_string("requests").unwrap();
-        fs::remove_dir_all(dir.join("upper")).unwrap();
-        let counted: BTreeMap<&str, u64> = text
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .map(|(op, n)| (op, n.parse().unwrap()))
-            .collect();
-        assert!(
-            counted.contains_key("LOOKUP"),
-            "{what}: no counters in {text}"
-        );
-        eprintln!("{what}: {counted:?}");
-        for (op, n) in &counted {
-            let most = allowed.iter().find(|(name, _)| name == op);
-            let most = most.map_or(FEW, |(_, counted)| *counted + MORE);
-            // Forgets have no answer; when they come is the kernel's business.
-            if *n > most && !op.ends_with("FORGET") {
-                wrong.push(format!("{what}: {n} {op}, {most} are allowed"));
-            }
-        }
-    }
+    let wrong: Vec<String> = CASES.iter().flat_map(|case| exceeded(dir, case)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The requests of which `case` takes too many each time that it is tried. Tries during which the kernel took
+/// memory back do not count: it forgets names and attributes in the middle of the work then, and asks anew.
+fn exceeded(dir: &Path, (what, work, allowed): &Case) -> Vec<String> {
+    let most = |op: &str| {
+        let counted = allowed.iter().find(|(name, _)| *name == op);
+        counted.map_or(FEW, |(_, counted)| *counted + MORE)
+    };
+    let mut over: Option<BTreeMap<String, u64>> = None;
+    for _ in 0..TRIES {
+        let before = taken_back();
+        let mut counted = requests_of(dir, *work);
+        let undisturbed = taken_back() == before;
+        eprintln!("{what}: {counted:?}");
+        // Forgets have no answer; when they come is the kernel's business.
+        counted.retain(|op, n| *n > most(op) && !op.ends_with("FORGET"));
+        if counted.is_empty() {
+            return Vec::new();
+        }
+        if undisturbed {
+            counted.retain(|op, _| over.as_ref().is_none_or(|over| over.contains_key(op)));
+            over = Some(counted);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    if over.is_none() {
+        eprintln!("{what}: {RECLAIMED}");
+    }
+    let over = over.unwrap_or_default().into_iter();
+    over.map(|(op, n)| format!("{what}: {n} {op}, {} are allowed", most(&op)))
+        .collect()
+}
+
+/// How much the kernel has looked at to take memory back since it started (proc_vmstat(5)).
+fn taken_back() -> Vec<String> {
+    let text = fs::read_to_string("/proc/vmstat").unwrap();
+    let of = |line: &&str| {
+        ["slabs_scanned ", "drop_", "pgscan_"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
+    text.lines().filter(of).map(str::to_string).collect()
+}
+
+/// What a mount of its own was asked for `work`.
+fn requests_of(dir: &Path, work: fn(&Path)) -> BTreeMap<String, u64> {
+    let mut mounted = Mounted::start(dir);
+    work(&mounted.point());
+    mounted.unmount();
+    let text = fs::read_to_string("requests").unwrap();
+    fs::remove_dir_all(dir.join("upper")).unwrap();
+    let counted: BTreeMap<String, u64> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(op, n)| (op.to_string(), n.parse().unwrap()))
+        .collect();
+    assert!(counted.contains_key("LOOKUP"), "no counters in {text}");
+    counted
 }
