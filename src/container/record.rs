@@ -22,7 +22,8 @@
 //! nobody holds the lock is a dead supervisor's. [`Containers::load`] then ends the container's
 //! first process (PID and start time must agree, through a pidfd; normally the parent-death
 //! signal has done it), writes the record the supervisor could not write, clears the live
-//! marker and, with `--rm`, the container. Records of another host (one home on two machines) are left alone.
+//! marker and, with `--rm`, the container. Records of another host (one home on two machines) are left alone. A host may
+//! change its name: who has this boot's id is this host, and so is whoever has its files on a file system of its own.
 //!
 //! **Durability.** Records are replaced by rename without fsync while a container is being
 //! started: after a power cut the record is the old one, the new one, or (file systems without
@@ -52,6 +53,7 @@ use super::{host, names};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
 use crate::store::Store;
 use crate::store::files::{self, Lock};
+use crate::sys::mmap;
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +250,12 @@ impl Record {
         } else {
             State::Created
         }
+    }
+
+    /// This host did not start it, by its name or by this boot.
+    #[must_use]
+    pub fn foreign(&self) -> bool {
+        self.host != host::id() && self.boot != host::boot_id()
     }
 }
 
@@ -596,7 +604,8 @@ impl Containers {
             self.clear_abandoned(id)?;
             return Ok(None);
         }
-        if record.as_ref().is_some_and(|r| r.host != host::id()) || locked(&place.lock()) {
+        let foreign = record.as_ref().is_some_and(Record::foreign);
+        if (foreign && hosts_share(&place.dir)) || locked(&place.lock()) {
             return Ok(record);
         }
         self.heal(&place, id)
@@ -669,6 +678,11 @@ pub(super) fn unless_gone(lock: Result<Option<Lock>>) -> Result<Option<Lock>> {
         Err(e) if gone(&e) => Ok(None),
         lock => lock,
     }
+}
+
+/// Other hosts may see the file system of this directory (or it cannot be told).
+fn hosts_share(dir: &Path) -> bool {
+    File::open(dir).map_or(true, mmap::on_network)
 }
 
 /// Somebody holds the lock file (or it cannot be told).

@@ -6,7 +6,7 @@
 //! One that its own `--rm` removes while `rm -f` stops it has been removed by `rm -f`.
 
 use super::record::{Containers, Record};
-use super::{host, shared, stop};
+use super::{shared, stop};
 use crate::error::{self, Fault, Kind, Result};
 use crate::store::Store;
 
@@ -44,9 +44,7 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
                 Some(now) => record = now,
             }
         }
-        if record.host != host::id() {
-            return Err(conflict(&record, "as it runs on another host").into());
-        }
+        stop::elsewhere(&record)?;
         if !how.force {
             return Err(conflict(
                 &record,

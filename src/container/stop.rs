@@ -73,9 +73,13 @@ pub(super) fn kill_supervisor(containers: &Containers, record: &Record) {
 /// # Errors
 /// It is so.
 pub fn elsewhere(record: &Record) -> Result<()> {
-    if record.state.live() && record.host != host::id() {
+    if record.state.live() && record.foreign() {
+        let (_, name) = record.host.rsplit_once(' ').unwrap_or_default();
         let text = format!("container {} runs on another host", record.id);
-        return Err(Fault::new(Kind::Conflict, text).into());
+        let hint = format!(
+            "commands on {name:?} reach it; if that is this host's old name, it needs it again for one `rless ps`"
+        );
+        return Err(Fault::new(Kind::Conflict, text).hint(hint).into());
     }
     Ok(())
 }

@@ -504,6 +504,43 @@ fn a_killed_supervisors_policy_is_carried_out_by_the_next_command() {
 }
 
 #[test]
+fn a_host_that_changes_its_name_keeps_its_containers() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    // As if it had been made under another name, and in another boot.
+    let made_by = |name: &str, boot: Option<&str>| {
+        let containers = sandbox.store().join("containers");
+        let id = std::fs::read_link(containers.join("names").join(name)).unwrap();
+        let path = containers.join(id).join("record.json");
+        let mut record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["host"] = "0123456789abcdef old-name".into();
+        if let Some(boot) = boot {
+            record["boot"] = boot.into();
+        }
+        std::fs::write(&path, record.to_string()).unwrap();
+    };
+    detached(&sandbox, "running", &[], KIND);
+    made_by("running", None);
+    assert_eq!(
+        sandbox.rless(["exec", "running", "echo", "in"]).ok(),
+        "in\n"
+    );
+    sandbox.rless(["stop", "running"]).ok();
+    assert_eq!(state(&sandbox, "running"), "exited 3");
+
+    // Renamed before a reboot in which it ran.
+    detached(&sandbox, "booted", &[], KIND);
+    let dead = supervisor(&sandbox, "booted");
+    kill(dead, Signal::SIGKILL).unwrap();
+    made_by("booted", Some("another"));
+    sandbox.assert_quiet();
+    assert_eq!(state(&sandbox, "booted"), "exited 137");
+    sandbox.rless(["start", "booted"]).ok();
+    sandbox.rless(["rm", "-f", "running", "booted"]).ok();
+}
+
+#[test]
 fn removing_live_ones_and_pruning() {
     let world = world!();
     let sandbox = Sandbox::new(world);
