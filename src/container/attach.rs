@@ -30,7 +30,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 use oci_spec::runtime::Spec;
 
-use super::events::{Action, Later};
+use super::events::Action;
 use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
 use super::record::{Containers, Record, State};
 use super::request::Streams;
@@ -53,8 +53,6 @@ pub struct Attach {
     pub streams: Streams,
     /// Keys that leave it.
     pub keys: DetachKeys,
-    /// What is told when the container has started.
-    pub tell: Option<Later>,
 }
 
 /// How to join a container that runs.
@@ -101,7 +99,6 @@ pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended
             input: how.input,
             sig_proxy: how.sig_proxy,
             keys: how.keys,
-            tell: None,
         },
     )
 }
@@ -502,7 +499,6 @@ impl Client {
             Ok(n) => n,
         };
         match Frame::decode(&buffer[..n]) {
-            Some(Frame::Started) => drop(self.how.tell.take().map(Later::emit)),
             Some(Frame::Stdout(_)) if !self.how.streams.out => {}
             Some(Frame::Stderr(_)) if !self.how.streams.err => {}
             Some(Frame::Stdout(bytes)) => self.out.push(bytes),

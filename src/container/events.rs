@@ -259,32 +259,7 @@ impl Event {
     }
 }
 
-/// An event that is told later, by somebody who knows nothing else of the store.
-#[derive(Debug, Clone)]
-pub struct Later {
-    data: PathBuf,
-    record: Record,
-    action: Action,
-}
-
-impl Later {
-    /// Tells it.
-    pub fn emit(self) {
-        emit(&self.data, &[Event::container(&self.record, self.action)]);
-    }
-}
-
 impl Containers {
-    /// An event to be told later.
-    #[must_use]
-    pub fn later(&self, record: &Record, action: Action) -> Later {
-        Later {
-            data: self.events_dir().to_owned(),
-            record: record.clone(),
-            action,
-        }
-    }
-
     /// The store's data directory, where events go.
     #[must_use]
     pub fn events_dir(&self) -> &Path {

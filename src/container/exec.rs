@@ -104,7 +104,6 @@ pub fn exec(
             input: session.interactive,
             sig_proxy: false,
             keys,
-            tell: None,
         };
         attach(socket, how)?
     };

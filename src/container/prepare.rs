@@ -166,6 +166,7 @@ pub fn prepare(
         timeout: request.timeout.map(Duration::from_secs),
         interactive: request.interactive,
         input_once: request.interactive && !request.detach,
+        attached: false,
         init: request.init,
         seccomp_cache: store.data().join("seccomp"),
         spec,

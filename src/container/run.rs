@@ -11,7 +11,6 @@ use nix::unistd::Pid;
 
 use super::attach::{Attach, Ended, attach, wait_started};
 use super::descriptors::Descriptors;
-use super::events::Action;
 use super::logs::{self, Driver};
 use super::make::make;
 use super::record::{Containers, State};
@@ -53,15 +52,14 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
     let descriptors = Descriptors::take(&request.descriptors)?;
     let mut job = make(store, &containers, request, progress)?;
     job.descriptors = descriptors;
+    job.attached = !request.detach;
     let id = job.record.id.clone();
-    let attached = containers.later(&job.record, Action::Attach);
     let how = (!request.detach).then_some(Attach {
         tty: request.tty,
         input: request.interactive && request.log.driver != Driver::Passthrough,
         sig_proxy: request.sig_proxy,
         streams: request.attach.unwrap_or_default(),
         keys,
-        tell: Some(attached),
     });
     let (socket, supervisor) = supervisor::launch(job)?;
     stay(socket, supervisor, id, how)

@@ -74,14 +74,13 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     };
     job.descriptors = descriptors;
     job.input_once = how.attach && how.interactive && job.interactive;
-    let attached = containers.later(&job.record, Action::Attach);
+    job.attached = how.attach;
     let how = how.attach.then(|| Attach {
         streams: Streams::default(),
         tty: job.terminal.is_some(),
         input: how.interactive && job.interactive,
         sig_proxy: how.sig_proxy,
         keys,
-        tell: Some(attached),
     });
     launch(job, how)
 }

@@ -209,6 +209,30 @@ fn events_are_followed_by_several_and_end_at_their_time() {
 }
 
 #[test]
+fn a_front_end_that_is_slow_was_attached_before_the_end() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    // The container is over before its front end hears that it has started.
+    let slow = ["strace", "-o", "/dev/null", "-e", "trace=recvfrom"];
+    let slow = slow.into_iter();
+    let slow = slow.chain(["-e", "inject=recvfrom:delay_enter=1500000:when=1"]);
+    let run = "run --network none --name c rootfs:/ true";
+    let run = sandbox.rless(run.split(' '));
+    run.wrapped(slow.clone()).exits(0);
+    let start = sandbox.rless(["start", "-a", "c"]);
+    start.wrapped(slow).exits(0);
+    let format = ["--format", "{{.Status}}"];
+    let events = sandbox.rless(["events", "--stream=false"]).args(format);
+    let life = "init\nstart\nattach\ndied\ncleanup\n";
+    assert_eq!(events.ok(), format!("create\n{life}{life}"));
+    sandbox.rless(["start", "c"]).ok();
+    sandbox.rless(["wait", "c"]).ok();
+    let events = sandbox.rless(["events", "--stream=false"]).args(format);
+    assert_eq!(events.ok().matches("attach").count(), 2);
+    sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
 fn stats_count_what_a_container_does() {
     let world = world!();
     let sandbox = Sandbox::shared(world);

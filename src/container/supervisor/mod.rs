@@ -115,6 +115,8 @@ pub struct Job {
     pub interactive: bool,
     /// Standard input ends when the first client does.
     pub input_once: bool,
+    /// The first client stays attached, which is told once, with the first start.
+    pub attached: bool,
     /// PID 1 is our reaper.
     pub init: bool,
     /// Report ownership calls (single-id mode).
@@ -471,7 +473,11 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
     let helper = pasta.as_ref().and_then(Pasta::pid);
     record_start(job, init.pid(), helper, scope);
-    let began = [Action::Init, Action::Start].map(|a| Event::container(&job.record, a));
+    // In one write, of who tells the end: a command that is over at once is attached to before.
+    let mut began = vec![Action::Init, Action::Start];
+    began.extend(std::mem::take(&mut job.attached).then_some(Action::Attach));
+    let began = began.into_iter().map(|a| Event::container(&job.record, a));
+    let began: Vec<Event> = began.collect();
     events::emit(job.containers.events_dir(), &began);
     if let Some(notify) = &job.notify {
         notify.started(std::process::id());
