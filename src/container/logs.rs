@@ -23,7 +23,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -192,11 +192,23 @@ pub fn check(config: &LogConfig) -> Result<()> {
 }
 
 /// Opens a log for appending, mode 0600. It is a file, or a device like `/dev/null`: what waits for a reader would stop a container.
+/// It is the file of that name and of no other: a container that may write into its directory could lead what it says
+/// into any file of the caller's.
 pub(super) fn open_to_write(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.append(true).create(true).mode(0o600);
-    let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = options
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|e| match e.raw_os_error() {
+            Some(libc::ELOOP) => io::Error::other("it is a symbolic link"),
+            _ => e,
+        })?;
     proper(&file)?;
+    let about = file.metadata()?;
+    if about.is_file() && about.nlink() > 1 {
+        return Err(io::Error::other("it has other names, too"));
+    }
     Ok(file)
 }
 
@@ -523,6 +535,29 @@ mod tests {
         for bad in ["", "t", "t stdout", "t stdout X y", "t stdin F x"] {
             assert_eq!(Entry::parse(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_log_is_written_under_its_own_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("precious"), "mine").unwrap();
+        std::os::unix::fs::symlink("precious", at("symbolic")).unwrap();
+        std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
+        std::fs::hard_link(at("precious"), at("hard")).unwrap();
+        for (name, says) in [
+            ("symbolic", "symbolic link"),
+            ("dangling", "symbolic link"),
+            ("hard", "other names"),
+        ] {
+            let error = open_to_write(&at(name)).unwrap_err().to_string();
+            assert!(error.contains(says), "{name}: {error}");
+        }
+        assert!(!at("nothing").exists());
+        for _ in 0..2 {
+            open_to_write(&at("new")).unwrap();
+        }
+        open_to_write(Path::new("/dev/null")).unwrap();
     }
 
     #[test]
