@@ -42,7 +42,7 @@ pub(super) fn repeat(
         // One that was asked for may come, and end it, while it waits.
         let pause = match front.again {
             Some(Again::Asked) => Duration::ZERO,
-            _ => pace.pause(began(job)),
+            _ => pace.pause(end.ran),
         };
         rest(job, front, pause);
         if front.ending {
@@ -62,16 +62,6 @@ pub(super) fn repeat(
             Err(e) => not_started(job, front, &e),
         };
     }
-}
-
-/// How long the last run took.
-fn began(job: &Job) -> Duration {
-    let record = &job.record;
-    let ran = record
-        .started
-        .zip(record.finished)
-        .map(|(from, to)| to.duration_since(from));
-    ran.and_then(|ran| ran.try_into().ok()).unwrap_or_default()
 }
 
 /// Waits, and answers meanwhile.
@@ -120,5 +110,9 @@ fn not_started(job: &mut Job, front: &mut Front, e: &anyhow::Error) -> End {
     job.record.started = Some(jiff::Timestamp::now());
     note_end(job, code, false);
     job.record.error = Some(text);
-    End { code, oom: false }
+    End {
+        code,
+        oom: false,
+        ran: Duration::ZERO,
+    }
 }

@@ -35,6 +35,10 @@ pub(super) struct Checks {
     current: Option<Current>,
     /// Number of the one that runs, or ran last.
     number: u64,
+    /// When the container started; the clock on the wall may be set meanwhile.
+    started: Option<Instant>,
+    /// How long it had run when the one that runs, or ran last, was begun.
+    ran: Duration,
     /// Somebody asked for another.
     again: bool,
 }
@@ -64,6 +68,7 @@ impl Checks {
         });
         Checks {
             next: timed.then(Instant::now),
+            started: Some(Instant::now()),
             ..Checks::default()
         }
     }
@@ -134,6 +139,10 @@ impl Relay<'_> {
         let check = record.health.check(plan).clone();
         (self.checks.again, self.checks.next) = (false, None);
         self.checks.number += 1;
+        self.checks.ran = self
+            .checks
+            .started
+            .map_or(Duration::ZERO, |at| at.elapsed());
         let around = Around {
             job: self.job,
             init,
@@ -207,8 +216,7 @@ impl Relay<'_> {
             exit_code: code,
             output,
         };
-        let ran = record.started.map(|at| began.duration_since(at).as_nanos());
-        let ran = ran.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let ran = u64::try_from(self.checks.ran.as_nanos()).unwrap_or(u64::MAX);
         let then = record.health.take(plan, entry.clone(), ran);
         let on_timer = record.health.check(plan).pause();
         record.health.write(&self.job.place, plan);

@@ -215,7 +215,7 @@ fn supervise(mut job: Job, client: OwnedFd) {
     if let Some(scope) = scope {
         scope.remove();
     }
-    let End { code, oom } = match ended {
+    let End { code, oom, .. } = match ended {
         Ok(end) => end,
         Err(e) => return fail(job, front.clients.swap_remove(0), &e),
     };
@@ -454,6 +454,8 @@ struct End {
     code: i32,
     /// The kernel killed it for want of memory.
     oom: bool,
+    /// How long it ran, whatever was done to the clock on the wall.
+    ran: Duration,
 }
 
 /// One run of the container, from the first instruction of its command until everything of it is taken down.
@@ -462,8 +464,10 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         return End {
             code: 137,
             oom: false,
+            ran: Duration::ZERO,
         };
     };
+    let start = Instant::now();
     let pasta = running.pasta.take();
     if let Some(plan) = &job.record.healthcheck {
         job.record.health.begin(plan);
@@ -512,6 +516,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     relay.write_input(PollFlags::empty());
     relay.run();
     trace::mark("init ended");
+    let ran = start.elapsed();
     if let Some(strays) = strays {
         // What the kernel says to that is nothing that could be mended here.
         let _ = scope.map(Scope::kill);
@@ -527,7 +532,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     // What will be started again must find what it wrote, even if it goes at its end.
     running.take_down(!job.record.auto_remove || front.will_begin_again());
     note_end(job, code, oom);
-    End { code, oom }
+    End { code, oom, ran }
 }
 
 fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
