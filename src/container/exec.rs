@@ -8,7 +8,7 @@
 //! A client that is killed leaves the process running, and signals are not passed on, as podman has it:
 //! Ctrl-C without a terminal ends the client.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -81,11 +81,6 @@ pub fn exec(
     keys: Option<&str>,
 ) -> Result<Outcome> {
     let keys = DetachKeys::parse(keys.unwrap_or("ctrl-p,ctrl-q"))?;
-    if session.tty && session.interactive && !session.detach && !std::io::stdin().is_terminal() {
-        return Err(usage("the input device is not a TTY")
-            .hint("leave -t out: without it input may come from a pipe or a file")
-            .into());
-    }
     if session.command.first().is_none_or(String::is_empty) {
         return Err(usage(
             "must provide a non-empty command to start an exec session: invalid argument",

@@ -40,9 +40,10 @@ pub enum Outcome {
 /// Whatever is found before the supervisor starts; nothing is left then.
 pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     if request.tty && request.interactive && !request.detach && !std::io::stdin().is_terminal() {
-        return Err(usage("the input device is not a TTY")
-            .hint("leave -t out: without it input may come from a pipe or a file")
-            .into());
+        // podman's words, which scripts look for and leave out.
+        log::warn!(
+            "The input device is not a TTY. The --tty and --interactive flags might not work properly"
+        );
     }
     check(request)?;
     let keys = request.detach_keys.as_deref().unwrap_or("ctrl-p,ctrl-q");

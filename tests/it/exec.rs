@@ -203,7 +203,6 @@ fn exec_ends_with_the_code_and_text_of_podman() {
             125,
             "is not available - the preserve-fds option",
         ),
-        (&["-it", name, "true"], 125, "the input device is not a TTY"),
     ] {
         let output = sandbox.rless(["exec"]).args(args).run();
         assert_eq!(output.code(), code, "{output}");

@@ -212,6 +212,24 @@ fn without_a_terminal_t_says_so_or_works_on_pipes() {
         .rless(["run", "--rm", "-t", "alpine", "sh", "-c", "tty; echo done"])
         .ok();
     assert!(out.contains("/dev/") && out.contains("done"), "{out}");
+    // Scripts say -it under cron, too: a warning of `run`, none of `exec`, and the input comes all the same.
+    let script = ["sh", "-c", "read x; tty; echo got $x"];
+    let here = sandbox.rless(["run", "--rm", "-it", "alpine"]).args(script);
+    let here = here.stdin("one\n").exits(0);
+    assert!(
+        here.out.contains("/dev/") && here.out.contains("got one"),
+        "{here}"
+    );
+    here.says(&["Warning: The input device is not a TTY"]);
+    let id = sandbox.rless(["run", "-d", "alpine", "sleep", "1000"]).ok();
+    let there = sandbox.rless(["exec", "-it", id.trim_end()]).args(script);
+    let there = there.stdin("two\n").exits(0);
+    assert!(
+        there.out.contains("/dev/") && there.out.contains("got two"),
+        "{there}"
+    );
+    assert_eq!(there.err, "", "{there}");
+    sandbox.rless(["rm", "-f", "-t", "0", id.trim_end()]).ok();
     // Without -t there is no controlling terminal to type into.
     let mut pty = Pty::start(
         sandbox.rless([
