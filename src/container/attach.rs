@@ -38,6 +38,7 @@ use super::supervisor;
 use super::terminal::{self, DetachKeys, Raw};
 use crate::error::{Result, ResultExt, failed, report};
 use crate::store::files;
+use crate::sys::process::with_real_time;
 use crate::trace;
 
 /// How to attach.
@@ -202,6 +203,9 @@ fn signals(proxy: bool, raw: bool) -> Result<SignalFd> {
         ] {
             set.add(signal);
         }
+    }
+    if proxy || raw {
+        set = with_real_time(set);
     }
     set.thread_block().context("blocking signals")?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -430,8 +434,8 @@ impl Client {
                     let _ = raw.resume();
                     self.send_size();
                 }
-                (Ok(signal), _) if !self.how.sig_proxy || gives_up => {
-                    let code = 128 + signal as u8;
+                _ if !self.how.sig_proxy || gives_up => {
+                    let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
                     self.ended = Some(match self.ended {
                         None => Ended::Left(code),
                         Some(_) => Ended::Exited(code.into(), String::new()),

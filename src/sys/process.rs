@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 /// Which side of a [`clone3`] we are on.
@@ -296,6 +296,18 @@ pub fn block_signals() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut())
     };
     check(r.into()).map(drop)
+}
+
+/// `set` and the real-time signals, for which [`SigSet`] has no names.
+#[must_use]
+pub fn with_real_time(set: SigSet) -> SigSet {
+    let mut set: libc::sigset_t = *set.as_ref();
+    for signal in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: an initialised set on our stack; a number that is no signal is an error and nothing else.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: it is initialised, and for signals without a name only the iterator has no answer: it passes them over.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
 }
 
 /// Waits for any signal (all blocked before, see [`block_signals`]) and returns its number.

@@ -1,6 +1,6 @@
 //! `rless run` without a terminal: what goes in comes out.
 
-use crate::harness::{Account, Sandbox, skip, world};
+use crate::harness::{Account, Sandbox, host, skip, world};
 
 #[test]
 fn host_root_needs_no_image_or_registry() {
@@ -427,18 +427,23 @@ fn init_reaps_and_forwards() {
 fn signals_are_forwarded_and_reported() {
     let world = world!();
     let sandbox = Sandbox::shared(world);
-    let trap = "trap 'echo got TERM; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
-    let mut child = sandbox
-        .rless(["run", "--rm", "busybox", "sh", "-c", trap])
-        .spawn();
-    let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    let front = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(front, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert_eq!(crate::harness::rest(Some(reader)), "got TERM\n");
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    // One with a name, and a real-time signal: systemd's SIGRTMIN+3.
+    for signal in ["15", "37"] {
+        let script = format!(
+            "trap 'echo got {signal}; exit 9' {signal}; echo ready; while :; do sleep 0.1; done"
+        );
+        let mut child = sandbox
+            .rless(["run", "--rm", "busybox", "sh", "-c", &script])
+            .spawn();
+        let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        host(&format!("kill -{signal} {}", child.id()));
+        let told = crate::harness::rest(Some(reader));
+        assert_eq!(told, format!("got {signal}\n"));
+        assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
 }
 
 #[test]
