@@ -87,7 +87,7 @@ pub(crate) fn run_inner(name: &str, vars: &[(&str, String)]) -> Option<String> {
             cmd = cmd.env(name, value);
         }
     }
-    let limit = 240 + number("RLESS_COW_OPS", 0) / 20;
+    let limit = 1200 + number("RLESS_COW_OPS", 0) / 20;
     let output = cmd.within(Duration::from_secs(limit)).exits(0);
     // Files of the namespace's other users are there: only its root may remove them.
     inside().args(["rm", "-rf", "--"]).arg(&dir).ok();

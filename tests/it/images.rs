@@ -227,7 +227,7 @@ fn tls_registry(dir: &Path, clients: bool) -> Option<(Service, String)> {
         .ok()?;
     let service = Service(child);
     let host = format!("127.0.0.1:{port}");
-    for _ in 0..100 {
+    for _ in 0..1200 {
         if std::net::TcpStream::connect(&host).is_ok() {
             return Some((service, host));
         }

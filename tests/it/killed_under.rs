@@ -38,7 +38,7 @@ const fn case(
 }
 
 /// How long a command may take to end.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const DEAD: &str = "exited 137";
 
 fn states(sandbox: &Sandbox) -> String {
@@ -248,7 +248,7 @@ fn the_supervisor_of_an_exec_session() {
     for flags in [&["-i"][..], &["-t"], &[]] {
         let what = format!("exec {flags:?}");
         let cmd = sandbox.rless(["exec"]).args(flags);
-        let child = cmd.args(["c", "sleep", "1234"]).spawn();
+        let child = cmd.args(["c", "sleep", "4321"]).spawn();
         let session = || {
             let all = sandbox.processes().into_iter();
             let mut sessions = all.filter(|(_, line)| line.starts_with("rless-exec"));
@@ -256,14 +256,14 @@ fn the_supervisor_of_an_exec_session() {
         };
         let top = || sandbox.rless(["top", "c", "args"]).ok();
         wait_for("the session", Duration::from_secs(20), || {
-            top().contains("sleep 1234")
+            top().contains("sleep 4321")
         });
         kill(session().unwrap(), Signal::SIGKILL).unwrap();
         let (code, said) = end(child, &what);
         assert_eq!(code, 125, "{what}: {said}");
         assert!(said.contains("supervisor"), "{what}: {said}");
         wait_for("the end of its process", SOON, || {
-            !top().contains("sleep 1234")
+            !top().contains("sleep 4321")
         });
         assert_eq!(states(&sandbox), "running 0", "{what}");
         assert_eq!(sandbox.rless(["exec", "c", "echo", "x"]).ok(), "x\n");

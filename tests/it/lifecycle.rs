@@ -80,7 +80,7 @@ fn a_supervisor_killed_while_it_stops_leaves_the_truth() {
         state(&sandbox, "deaf").starts_with("stopping")
     });
     kill(victim, Signal::SIGKILL).unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(100);
     while stop.try_wait().unwrap().is_none() {
         assert!(Instant::now() < until, "stop hangs");
         std::thread::sleep(Duration::from_millis(10));
@@ -608,7 +608,7 @@ fn every_command_ends_when_a_supervisor_is_killed_under_it() {
         let mut child = sandbox.rless(command).spawn();
         std::thread::sleep(Duration::from_millis(300));
         kill(victim, Signal::SIGKILL).unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(150);
         while child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "{command:?} hangs");
             std::thread::sleep(Duration::from_millis(10));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::harness::{Sandbox, World, host, skip, wait_for, world};
 use crate::session::Session;
 
-const SLOW: Duration = Duration::from_secs(420);
-const QUICK: Duration = Duration::from_secs(30);
+const SLOW: Duration = Duration::from_secs(1800);
+const QUICK: Duration = Duration::from_secs(120);
 
 /// A TCP port that is free, and none of those that connections are given.
 pub(crate) fn free_port() -> u16 {
@@ -100,7 +100,7 @@ fn debian_serves_with(suite: &str) {
         .rless(["run", "--rm", "-i", "-p", &publish[0], "-p", &publish[1]])
         .args(world.mirror_hosts());
     let mut session = Session::start(&run.args(["debian", "bash"]));
-    session.ok("apt-get update && apt-get install -y nginx curl", SLOW);
+    session.ok("apt-get -o Acquire::Retries=5 update && apt-get -o Acquire::Retries=5 install -y nginx curl", SLOW);
     session.ok(
         "echo served by rless > /var/www/html/index.html; nginx",
         QUICK,
@@ -171,12 +171,12 @@ fn udp_and_ranges_are_published() {
     let mut session =
         Session::start(&sandbox.rless(["run", "--rm", "-i", "-p", &publish, "alpine", "sh"]));
     session.ok(
-        &format!("(sleep 60 | nc -u -l -p {port} > /got &) ; sleep 0.5"),
+        &format!("(sleep 600 | nc -u -l -p {port} > /got &) ; sleep 0.5"),
         QUICK,
     );
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut got = String::new();
-    for _ in 0..20 {
+    for _ in 0..200 {
         socket.send_to(b"datagram\n", ("127.0.0.1", port)).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         got = session.ok("cat /got", QUICK);

@@ -306,7 +306,7 @@ fn answers(world: &'static World, case: &Case) -> (PathBuf, Vec<Answer>) {
         sandbox.write(&format!("case/{i:02}.step"), line.step().run + "\n");
     }
     let script = std::fs::read_to_string(here.join("drive")).unwrap();
-    let limit = Duration::from_secs(90);
+    let limit = Duration::from_secs(600);
     let driven = sandbox.sh(&script).arg("drive").arg(&dir);
     driven.cwd(&home).within(limit).ok();
     let part = |i: usize, part: &str| {

@@ -145,7 +145,7 @@ fn ctrl_c_ends_a_pull_at_once_wherever_it_waits() {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let began = Instant::now();
         kill(pid, Signal::SIGINT).unwrap();
-        let status = ended(&mut child, Duration::from_secs(10));
+        let status = ended(&mut child, Duration::from_secs(60));
         // What a shell shows as 130.
         assert_eq!(
             status.and_then(|s| s.signal()),
@@ -335,7 +335,7 @@ fn ctrl_c_ends_the_wait_of_a_restart_policy() {
         Signal::SIGINT,
     )
     .unwrap();
-    let status = ended(&mut child, Duration::from_secs(10));
+    let status = ended(&mut child, Duration::from_secs(60));
     assert_eq!(status.and_then(|s| s.code()), Some(1), "{status:?}");
     assert_eq!(about(&sandbox, "again", "{{.State.Status}}"), "exited");
     sandbox.assert_quiet();
@@ -363,7 +363,7 @@ fn who_insists_leaves_output_that_nobody_takes() {
             kill(pid, Signal::SIGTERM).unwrap();
             std::thread::sleep(Duration::from_millis(500));
         }
-        let status = ended(&mut child, Duration::from_secs(5));
+        let status = ended(&mut child, Duration::from_secs(60));
         assert_eq!(
             status.and_then(|s| s.code()),
             Some(143),

@@ -6,10 +6,12 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cmd, host};
+use crate::harness::{Cmd, SLOWNESS, host};
 
 /// How long a text may take to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after the program's end what it wrote may still be on its way.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A program and the master side of its terminal.
 #[derive(Debug)]
@@ -97,11 +99,15 @@ impl Pty {
         self.expect_within(text, PATIENCE)
     }
 
-    /// [`Pty::expect`] with a limit of its own.
+    /// [`Pty::expect`] with a limit of its own, [`SLOWNESS`] times which it waits.
     pub(crate) fn expect_within(&mut self, text: &str, limit: Duration) -> String {
+        let limit = limit * SLOWNESS;
         let until = Instant::now() + limit;
+        let mut ended = None;
         loop {
-            let ended = self.child.try_wait().unwrap();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                ended.get_or_insert((status, Instant::now()));
+            }
             let screen = self.screen.0.lock().unwrap_or_else(PoisonError::into_inner);
             let new = &screen.bytes[self.seen..];
             if let Some(at) = find(new, text.as_bytes()) {
@@ -111,7 +117,7 @@ impl Pty {
             }
             let shown = String::from_utf8_lossy(new).into_owned();
             assert!(
-                ended.is_none(),
+                !ended.is_some_and(|(_, when)| when.elapsed() > LAST_WORDS),
                 "it ended ({ended:?}) before {text:?}: {shown}"
             );
             assert!(
@@ -157,7 +163,7 @@ impl Pty {
     /// When it does not end in time.
     pub(crate) fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt as _;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE * SLOWNESS;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status

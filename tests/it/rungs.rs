@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::{Sandbox, World, skip, world};
 use crate::session::Session;
 
-const SLOW: Duration = Duration::from_secs(600);
+const SLOW: Duration = Duration::from_secs(1800);
 
 /// A sandbox of each rung: its name in `rless info`, and whether it maps a range of ids.
 fn helper(world: &World) -> Sandbox {
@@ -136,7 +136,7 @@ fn debian_installs(world: &World, sandbox: &Sandbox) {
         .args(world.mirror_hosts());
     let mut session = Session::start(&run.args(["debian", "bash"]));
     session.ok(
-        "apt-get update && apt-get install -y nginx openssh-server",
+        "apt-get -o Acquire::Retries=5 update && apt-get -o Acquire::Retries=5 install -y nginx openssh-server",
         SLOW,
     );
     let out = session.ok(

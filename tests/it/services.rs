@@ -26,7 +26,7 @@ use crate::network::free_port;
 
 /// A start with recovery on a loaded machine, debug build.
 const PATIENCE: Duration = Duration::from_secs(60);
-const SLOW: Duration = Duration::from_secs(120);
+const SLOW: Duration = Duration::from_secs(600);
 
 /// What a test needs to know of a service.
 trait Service: Sync {

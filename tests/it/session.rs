@@ -21,7 +21,7 @@ impl Session {
     /// that shell answers.
     pub(crate) fn start(cmd: &Cmd) -> Session {
         let mut session = Session::begin(cmd);
-        session.ok("true", Duration::from_secs(60));
+        session.ok("true", Duration::from_secs(300));
         session
     }
 

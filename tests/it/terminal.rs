@@ -115,7 +115,7 @@ fn a_resize_reaches_the_container() {
     assert!(pty.shell("stty size", PROMPT).contains("24 80"));
     pty.resize(41, 133);
     let mut size = String::new();
-    for _ in 0..20 {
+    for _ in 0..200 {
         size = pty.shell("stty size", PROMPT);
         if size.contains("41 133") {
             break;

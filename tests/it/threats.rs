@@ -438,7 +438,7 @@ fn account_files_of_odd_kinds_are_bounded_errors() {
                 "{file} {number}: {output}"
             );
             assert!(
-                began.elapsed() < Duration::from_secs(10),
+                began.elapsed() < Duration::from_secs(60),
                 "{file} {number} took {:?}",
                 began.elapsed()
             );

@@ -137,7 +137,7 @@ fn account_files_of_any_kind_are_bounded() {
                 "{kind}"
             );
             assert_eq!(running.ok(&[], "stat -Lc %u /proc/self"), "0\n", "{kind}");
-            assert!(began.elapsed() < Duration::from_secs(15), "{kind}");
+            assert!(began.elapsed() < Duration::from_secs(60), "{kind}");
         }
         running.ok(
             &[],
@@ -179,7 +179,7 @@ fn a_terminal_comes_from_a_real_devpts_only() {
         let output = running.sh(&["-t"], "echo reached");
         assert_eq!(output.code(), 125, "{spoil}: {output}");
         output.says(&["opening a terminal in the container"]);
-        assert!(began.elapsed() < Duration::from_secs(10), "{spoil}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{spoil}");
     }
     assert_eq!(
         passwd,

@@ -66,7 +66,7 @@ fn a_log_that_cannot_be_written_is_an_error_at_start() {
     // What waits for a reader.
     sandbox.make_dir(&dir);
     sandbox.sh(&format!("mkfifo {}", path.display())).ok();
-    let short = Duration::from_secs(10);
+    let short = Duration::from_secs(60);
     sandbox.rless(["start", "c"]).within(short).exits(125);
     sandbox.rless(["logs", "c"]).within(short).run();
     let mut reader = sandbox.sh(&format!("cat {}", path.display())).spawn();

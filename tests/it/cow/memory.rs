@@ -136,7 +136,7 @@ fn in_time(pid: u32, when: &str, holds: impl Fn(Private) -> bool) -> Private {
         if holds(now) {
             return now;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{when}: {now:?}");
+        assert!(began.elapsed() < Duration::from_secs(100), "{when}: {now:?}");
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -181,7 +181,7 @@ fn check(dir: &Path) {
     // Small requests that never end.
     let began = Instant::now();
     while pipes(pid) > pipes_before {
-        assert!(began.elapsed() < Duration::from_secs(20), "pipes are left");
+        assert!(began.elapsed() < Duration::from_secs(100), "pipes are left");
         nix::sys::statvfs::statvfs(&point).unwrap();
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -16,7 +16,7 @@ pub(super) trait Connection: Sized {
 
 fn connect(port: u16) -> io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))
 }
