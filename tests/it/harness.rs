@@ -363,6 +363,44 @@ pub(crate) fn parent(pid: i32) -> i32 {
         .unwrap_or(0)
 }
 
+/// Whether a process whose arguments are `what` waits in a system call.
+pub(crate) fn asleep(what: &str) -> bool {
+    let waits = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| state.starts_with('S'))
+    };
+    let mut found = processes().into_iter();
+    found.any(|pid| command_line(pid) == what && waits(pid))
+}
+
+/// Waits until a command waits for somebody's answer or has ended.
+pub(crate) fn waits(child: &mut Child) {
+    use nix::libc::{SYS_poll, SYS_ppoll, SYS_recvfrom, SYS_recvmsg};
+    let path = format!("/proc/{}/syscall", child.id());
+    if std::fs::read_to_string(&path).is_err() && child.try_wait().unwrap().is_none() {
+        // Not everyone may read it.
+        std::thread::sleep(Duration::from_millis(400));
+        return;
+    }
+    let answers = [SYS_poll, SYS_ppoll, SYS_recvfrom, SYS_recvmsg];
+    let (mut last, mut looks) = (None, 0);
+    wait_for("an answer waited for", Duration::from_secs(20), || {
+        let call = std::fs::read_to_string(&path).unwrap_or_default();
+        let number = call.split(' ').next().and_then(|n| n.parse().ok());
+        let number = number.filter(|n: &i64| *n >= 0); // a page fault is none
+        looks = if number.is_some() && number == last {
+            looks + 1
+        } else {
+            0
+        };
+        last = number;
+        // Looks are 20 ms apart. A file of the container's is read from its supervisor, too.
+        let enough = number.map(|n| if answers.contains(&n) { 3 } else { 50 });
+        enough.is_some_and(|enough| looks >= enough) || child.try_wait().unwrap().is_some()
+    });
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

@@ -153,7 +153,7 @@ fn a_check_under_way_holds_nothing_up() {
     assert_eq!(asked.status.code(), Some(125));
     let said = String::from_utf8_lossy(&asked.stderr);
     assert!(said.contains("not running"), "{said}");
-    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(began.elapsed() < Duration::from_secs(100));
     sandbox.rless(REMOVE).ok();
 }
 

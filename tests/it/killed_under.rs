@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, rest, skip, wait_for, world};
+use crate::harness::{Sandbox, rest, skip, wait_for, waits, world};
 use crate::killed::Checks;
 use crate::stuck::{directory, supervisor};
 
@@ -109,8 +109,16 @@ fn each(stopped: bool, cases: &[Case]) {
         if stopped {
             kill(pid, Signal::SIGSTOP).unwrap();
         }
-        let child = sandbox.rless(case.args).spawn();
-        std::thread::sleep(Duration::from_millis(400));
+        let mut child = sandbox.rless(case.args).spawn();
+        if !stopped && case.args[0] == "exec" {
+            let behind = 1 + case.args.iter().position(|a| *a == "c").unwrap();
+            let words = case.args[behind..].join(" ");
+            wait_for("the session", Duration::from_secs(20), || {
+                let top = sandbox.rless(["top", "c", "args"]).ok();
+                top.lines().any(|line| line.trim_end() == words)
+            });
+        }
+        waits(&mut child);
         kill(pid, Signal::SIGKILL).unwrap();
         let (code, said) = end(child, &what);
         let after = states(&sandbox);
@@ -186,11 +194,15 @@ fn run_in_the_foreground() {
         let run = ["run", "--network", "none", "--name", "c", "-v", "/v"];
         let script = "echo kept | dd of=/f conv=fsync 2>/dev/null; echo up; sleep 1000";
         let words = ["busybox", "sh", "-c", script];
-        let child = sandbox.rless(run).args(flags).args(words).spawn();
+        let mut child = sandbox.rless(run).args(flags).args(words).spawn();
         wait_for("its start", Duration::from_secs(20), || {
             states(&sandbox).starts_with("running")
         });
-        std::thread::sleep(Duration::from_millis(300));
+        let log = directory(&sandbox, "c").join("ctr.log");
+        wait_for("its file", Duration::from_secs(20), || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains(" up"))
+        });
+        waits(&mut child);
         kill(supervisor(&sandbox, "c"), Signal::SIGKILL).unwrap();
         let (code, said) = end(child, &what);
         assert_eq!(code, 125, "{what}: {said}");

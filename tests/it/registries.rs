@@ -371,7 +371,7 @@ fn a_busy_registry_is_asked_again_after_the_time_it_names() {
     let start = Instant::now();
     let text = Bench::new().pull(&server).unwrap_err();
     assert!(text.contains("7200 s"), "{text}");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 pub(crate) const BASIC: &str = "Basic bWU6c2VjcmV0";

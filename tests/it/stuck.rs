@@ -5,10 +5,11 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::libc::{SYS_clock_nanosleep, SYS_clone3, SYS_fdatasync, SYS_fsync, SYS_sync_file_range};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, processes, skip, wait_for, world};
+use crate::harness::{Sandbox, skip, wait_for, world};
 
 /// The directory of a container.
 pub(crate) fn directory(sandbox: &Sandbox, name: &str) -> std::path::PathBuf {
@@ -36,6 +37,16 @@ fn create(sandbox: &Sandbox, name: &str) {
     cmd.args(["rootfs:/", "sleep", "1000"]).ok();
 }
 
+/// Whether the process or thread whose directory below `/proc` that is stands in one of the calls, in one of the states.
+fn stands_in(task: &std::path::Path, states: &str, calls: &[i64]) -> bool {
+    let read = |name| std::fs::read_to_string(task.join(name)).unwrap_or_default();
+    let (stat, syscall) = (read("stat"), read("syscall"));
+    let number = syscall.split(' ').next().and_then(|n| n.parse().ok());
+    let now = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    now.is_some_and(|now| now.starts_with(|state| states.contains(state)))
+        && number.is_some_and(|number: i64| calls.contains(&number))
+}
+
 /// strace on a process and its threads, attached when this returns.
 fn traced(pid: Pid, options: &[&str]) -> Child {
     let mut strace = Command::new("strace")
@@ -61,16 +72,27 @@ fn a_rename_that_has_to_wait_keeps_nobody() {
     // As a commit of a container that does not run holds it.
     let lock = File::open(directory(&sandbox, "held").join("lock")).unwrap();
     lock.lock().unwrap();
-    let began = Instant::now();
     let mut renaming = sandbox.rless(["rename", "held", "free"]).spawn();
-    std::thread::sleep(Duration::from_millis(300));
+    // It tries again and again, 2 ms apart; what else it has then it keeps for as long as it stands still.
+    let pid = Pid::from_raw(i32::try_from(renaming.id()).unwrap());
+    wait_for("its tries", Duration::from_secs(20), || {
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+        let tries = stands_in(&process, "T", &[SYS_clock_nanosleep]);
+        if !tries {
+            kill(pid, Signal::SIGCONT).unwrap();
+        }
+        tries
+    });
     sandbox.rless(["rename", "other", "another"]).ok();
     sandbox.rless(["rm", "third"]).ok();
-    assert!(began.elapsed() < Duration::from_secs(2), "they waited");
+    assert!(renaming.try_wait().unwrap().is_none());
+    kill(pid, Signal::SIGCONT).unwrap();
+    let began = Instant::now();
     assert_eq!(renaming.wait().unwrap().code(), Some(125));
     let said = crate::harness::rest(renaming.stderr.take());
     assert!(said.contains("another command holds"), "{said}");
-    assert!(began.elapsed() < Duration::from_secs(8));
+    assert!(began.elapsed() < Duration::from_secs(60));
     drop(lock);
     assert_eq!(names(&sandbox), "held\nanother\n");
     sandbox.rless(["rename", "held", "free"]).ok();
@@ -91,7 +113,8 @@ fn a_supervisor_that_stands_still_keeps_no_names() {
     let mut renaming = sandbox.rless(["rename", "still", "moving"]).spawn();
     std::thread::sleep(Duration::from_millis(200));
     sandbox.rless(["rm", "other"]).ok();
-    assert!(began.elapsed() < Duration::from_secs(6), "rm waited");
+    // The rename asks for 2 s, others for 20.
+    assert!(began.elapsed() < Duration::from_secs(15), "rm waited");
     assert_eq!(renaming.wait().unwrap().code(), Some(125));
     let said = crate::harness::rest(renaming.stderr.take());
     assert!(said.contains("does not answer"), "{said}");
@@ -118,10 +141,9 @@ fn a_supervisor_that_hangs_before_its_record_is_killed() {
     let format = "{{.State}}";
     wait_for("its start", Duration::from_secs(20), || {
         sandbox.rless(["ps", "-a", "--format", format]).ok() == "initialized\n"
-            && processes().into_iter().any(|pid| {
-                let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-                let status = status.unwrap_or_default();
-                status.contains("State:\tT") && status.contains("Name:\trless")
+            && sandbox.processes().into_iter().any(|(pid, line)| {
+                let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+                line.contains("supervise") && stands_in(&process, "tT", &[SYS_clone3])
             })
     });
     sandbox.rless(["rm", "-f", "-t", "0", "hung"]).ok();
@@ -145,27 +167,39 @@ fn a_freeze_that_takes_its_time_keeps_nobody() {
         log.lines().filter(|l| l.ends_with(" tick")).count()
     };
     wait_for("its first line", Duration::from_secs(20), || ticks() > 0);
-    let slow = "-e trace=fsync,fdatasync,sync_file_range -e inject=fsync,fdatasync,sync_file_range:delay_enter=1500000";
+    // For as long as strace is there.
+    let slow = "-e trace=fsync,fdatasync,sync_file_range -e inject=fsync,fdatasync,sync_file_range:delay_enter=600000000";
     let slow: Vec<&str> = slow.split(' ').collect();
-    let mut strace = traced(supervisor(&sandbox, "c"), &slow);
+    let pid = supervisor(&sandbox, "c");
+    let mut strace = traced(pid, &slow);
     let tar = sandbox.dir.join("tmp/c.tar");
     let export = sandbox.rless(["export", "-o"]).arg(&tar).arg("c");
     let mut export = export.spawn();
-    std::thread::sleep(Duration::from_millis(700));
-    let (began, before) = (Instant::now(), ticks());
+    let stands = || {
+        let syncs = [SYS_fsync, SYS_fdatasync, SYS_sync_file_range];
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads.any(|thread| stands_in(&thread.unwrap().path(), "t", &syncs))
+    };
+    wait_for("the slow call", Duration::from_secs(20), || {
+        assert!(export.try_wait().unwrap().is_none(), "it was not slow");
+        stands()
+    });
+    let before = ticks();
     sandbox.rless(["kill", "-s", "CONT", "c"]).ok();
-    let took = began.elapsed();
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(ticks() > before + 1, "its output stands still");
-    assert!(export.try_wait().unwrap().is_none(), "it was not slow");
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(export.wait().unwrap().success());
-    assert!(std::fs::metadata(&tar).unwrap().len() > 4 << 20);
+    wait_for("its output", Duration::from_secs(20), || {
+        ticks() > before + 1
+    });
+    assert!(stands() && export.try_wait().unwrap().is_none());
     kill(
         Pid::from_raw(i32::try_from(strace.id()).unwrap()),
         Signal::SIGTERM,
     )
     .unwrap();
     strace.wait().unwrap();
+    wait_for("its end", Duration::from_secs(20), || {
+        export.try_wait().unwrap().is_some()
+    });
+    assert!(export.wait().unwrap().success());
+    assert!(std::fs::metadata(&tar).unwrap().len() > 4 << 20);
     sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
 }

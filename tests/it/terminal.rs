@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cmd, Sandbox, World, world};
+use crate::harness::{Cmd, Sandbox, World, asleep, wait_for, world};
 use crate::pty::Pty;
 
 const PROMPT: &str = "/ # ";
+const SOON: Duration = Duration::from_secs(20);
 
 fn alpine(sandbox: &Sandbox) -> Cmd {
     sandbox.rless(["run", "--rm", "-it", "alpine", "sh"])
@@ -84,23 +85,24 @@ fn interrupt_and_job_control_stay_in_the_container() {
     let world = world!();
     let sandbox = Sandbox::shared(world);
     let mut pty = shell(world, &sandbox);
-    pty.line("echo start''ed; sleep 1000");
+    pty.line("echo start''ed; sleep 7201");
     pty.expect("started");
-    std::thread::sleep(Duration::from_millis(300));
+    wait_for("the process", SOON, || asleep("sleep 7201"));
     pty.send("\x03");
     pty.expect(PROMPT);
     assert!(pty.shell("echo code $?", PROMPT).contains("code 130"));
 
-    pty.line("echo again''; sleep 1001");
+    pty.line("echo again''; sleep 7202");
     pty.expect("again\r\n");
-    std::thread::sleep(Duration::from_millis(300));
+    wait_for("the process", SOON, || asleep("sleep 7202"));
     pty.send("\x1a");
     pty.expect("Stopped");
     pty.expect(PROMPT);
-    assert!(pty.shell("jobs", PROMPT).contains("sleep 1001"));
+    assert!(pty.shell("jobs", PROMPT).contains("sleep 7202"));
     pty.line("fg");
-    pty.expect("sleep 1001");
-    std::thread::sleep(Duration::from_millis(300));
+    pty.expect("sleep 7202");
+    // Stopped it is not asleep.
+    wait_for("the process", SOON, || asleep("sleep 7202"));
     pty.send("\x03");
     pty.expect(PROMPT);
     pty.line("exit 0");

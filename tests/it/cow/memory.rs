@@ -136,7 +136,10 @@ fn in_time(pid: u32, when: &str, holds: impl Fn(Private) -> bool) -> Private {
         if holds(now) {
             return now;
         }
-        assert!(began.elapsed() < Duration::from_secs(100), "{when}: {now:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(100),
+            "{when}: {now:?}"
+        );
         std::thread::sleep(Duration::from_millis(500));
     }
 }
