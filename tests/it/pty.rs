@@ -117,7 +117,7 @@ impl Pty {
             }
             let shown = String::from_utf8_lossy(new).into_owned();
             assert!(
-                !ended.is_some_and(|(_, when)| when.elapsed() > LAST_WORDS),
+                ended.is_none_or(|(_, when)| when.elapsed() <= LAST_WORDS),
                 "it ended ({ended:?}) before {text:?}: {shown}"
             );
             assert!(
