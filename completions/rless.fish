@@ -482,7 +482,7 @@ complete -c rless -n "__fish_rless_using_subcommand restart" -s a -l all -d 'All
 complete -c rless -n "__fish_rless_using_subcommand restart" -s l -l latest -d 'The last container that was made'
 complete -c rless -n "__fish_rless_using_subcommand restart" -l running -d 'Those that run'
 complete -c rless -n "__fish_rless_using_subcommand restart" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy' -r
+complete -c rless -n "__fish_rless_using_subcommand wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, removing, healthy, unhealthy' -r
 complete -c rless -n "__fish_rless_using_subcommand wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
 complete -c rless -n "__fish_rless_using_subcommand wait" -l ignore -d 'No such container is no error: its code is -1'
 complete -c rless -n "__fish_rless_using_subcommand wait" -s l -l latest -d 'The last container that was made'
@@ -1009,7 +1009,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l restart -d 'When to start it again: no, on-failure[:TIMES], always, unless-stopped' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -l no-healthcheck -d 'No health check, whatever the image says'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'Wait for this state: created, initialized, running, paused, stopping, stopped, exited, removing, healthy, unhealthy' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s i -l interval -d 'How often to look, where it takes looking: milliseconds, or with a unit (250ms, 2s)' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'No such container is no error: its code is -1'
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from wait" -s l -l latest -d 'The last container that was made'

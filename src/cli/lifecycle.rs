@@ -203,7 +203,7 @@ pub(crate) fn told(report: &str) -> anyhow::Error {
 /// Wait until containers have ended, and print their exit codes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wait {
-    /// Wait for this state: created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy
+    /// Wait for this state: created, initialized, running, paused, stopping, stopped, exited, removing, healthy, unhealthy
     #[arg(long, value_name = "STATE")]
     condition: Vec<String>,
     /// No such container is no error: its code is -1

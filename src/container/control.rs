@@ -184,6 +184,8 @@ pub enum Condition {
     Is(State),
     /// That its health checks found it so.
     Health(Status),
+    /// That it is gone.
+    Removed,
 }
 
 impl std::str::FromStr for Condition {
@@ -197,11 +199,12 @@ impl std::str::FromStr for Condition {
             "running" => Condition::Is(State::Running),
             "paused" => Condition::Is(State::Paused),
             "stopping" => Condition::Is(State::Stopping),
+            "removing" => Condition::Removed,
             "healthy" => Condition::Health(Status::Healthy),
             "unhealthy" => Condition::Health(Status::Unhealthy),
             other => {
                 return Err(usage(format!("unknown container state: {other}"))
-                    .hint("one of created, initialized, running, paused, stopping, stopped, exited, healthy, unhealthy")
+                    .hint("one of created, initialized, running, paused, stopping, stopped, exited, removing, healthy, unhealthy")
                     .into());
             }
         })
@@ -240,6 +243,8 @@ pub fn wait(
             Condition::Ended => record.state == State::Exited,
             Condition::Is(state) => record.state == *state,
             Condition::Health(status) => record.health.status == *status,
+            // Told above, of any that is gone.
+            Condition::Removed => false,
         };
         if conditions.iter().any(holds) {
             return Ok(record.exit_code.unwrap_or(-1));

@@ -541,6 +541,23 @@ fn a_host_that_changes_its_name_keeps_its_containers() {
 }
 
 #[test]
+fn a_removal_is_waited_for() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "gone", &["--rm"], KIND);
+    // Either way -1, if it looks only after the removal, too.
+    let wait = ["wait", "--ignore", "--condition", "removing", "gone"];
+    let mut child = sandbox.rless(wait).spawn();
+    let now = ["wait", "--condition", "removing", "--condition", "running"];
+    assert_eq!(sandbox.rless(now).arg("gone").ok(), "-1\n");
+    assert!(child.try_wait().unwrap().is_none(), "it is there");
+    sandbox.rless(["stop", "gone"]).ok();
+    assert_eq!(crate::harness::rest(child.stdout.take()), "-1\n");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(state(&sandbox, "gone"), "none");
+}
+
+#[test]
 fn removing_live_ones_and_pruning() {
     let world = world!();
     let sandbox = Sandbox::new(world);
