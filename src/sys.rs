@@ -20,7 +20,7 @@
 //! | `child.rs` | children that die with their parent |
 //! | `tty.rs` | the size of our own terminal |
 //! | `window.rs` | files mapped for writing (test programs) |
-//! | `xattr.rs` | extended attributes by path |
+//! | `xattr.rs` | extended attributes by path and by descriptor |
 
 pub mod caps;
 pub(crate) mod child;

@@ -132,6 +132,15 @@ impl Cow {
         done.context("setting its owner, mode and time")
     }
 
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// `ENOSPC` and the like.
+    pub fn set_xattr(&self, ino: u64, name: &[u8], value: &[u8]) -> Result<()> {
+        let done = self.tree.setxattr(ROOT, ino, name, value, 0);
+        done.with_context(|| format!("setting its attribute {}", name.escape_ascii()))
+    }
+
     /// Removes a name, and what is below it if it is a directory's.
     ///
     /// # Errors

@@ -119,8 +119,8 @@ fn unsayable(change: &Change, what: What) -> Option<&'static str> {
     None
 }
 
-/// Takes away attributes that a tar cannot say.
-fn fit(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Option<&'static str> {
+/// Takes away attributes that a tar cannot say, and tells so.
+pub fn fit(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Option<&'static str> {
     let before = xattrs.len();
     let mut room = ATTRIBUTES;
     xattrs.retain(|(name, value)| {

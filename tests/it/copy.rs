@@ -158,6 +158,67 @@ fn rules(s: &Sandbox, c: &str) {
     assert_eq!(home(s, "cat was-a-directory"), "x\n");
 }
 
+#[test]
+fn attributes_and_capabilities_go_along() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    let make = "mkdir /s; cp /bin/true /s/p; setfattr -n user.a -v one /s /s/p; setcap cap_net_raw+ep /s/p";
+    running(&s, "rootfs:/", "c", &[], make);
+    s.rless(["create", "--name", "d", "rootfs:/", "true"]).ok();
+    // One that runs and one that does not, and the other way round; and to the host, which has no capabilities of theirs.
+    for (from, to) in [
+        ("c:/s", "d:/t"),
+        ("d:/t", "c:/back"),
+        ("c:/s", "c:/again"),
+        ("d:/t", "out"),
+    ] {
+        assert_eq!(cp(&s, from, to), (0, String::new()), "{from} {to}");
+    }
+    let look =
+        "for at in /back /again; do getfattr --only-values -n user.a $at $at/p; getcap $at/p; done";
+    let seen = s.rless(["exec", "c", "sh", "-c", look]).run();
+    let one = |at: &str| format!("oneone{at}/p cap_net_raw=ep\n");
+    assert_eq!(seen.out, one("/back") + &one("/again"), "{seen}");
+    assert_eq!(
+        home(&s, "getfattr --only-values -n user.a out out/p"),
+        "oneone"
+    );
+    assert_eq!(cp(&s, "out/.", "c:/"), (0, String::new()));
+    let seen = s
+        .rless([
+            "exec",
+            "c",
+            "getfattr",
+            "--only-values",
+            "-n",
+            "user.a",
+            "/p",
+        ])
+        .run();
+    assert_eq!(seen.out, "one", "{seen}");
+    s.rless(["rm", "-f", "-t", "0", "c", "d"]).ok();
+}
+
+#[test]
+fn a_stream_may_be_compressed() {
+    let world = world!();
+    let s = Sandbox::new(world);
+    s.rless(["create", "--name", "c", "rootfs:/", "true"]).ok();
+    home(&s, "echo packed > f && tar -cf t.tar f");
+    let tar = std::fs::read(s.get("HOME").join("t.tar")).unwrap();
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let packed = ruzstd::encoding::compress_to_vec(&tar[..], level);
+    s.rless(["cp", "-", "c:/opt"]).stdin(packed).ok();
+    assert_eq!(cp(&s, "c:/opt/f", "back"), (0, String::new()));
+    assert_eq!(home(&s, "cat back"), "packed\n");
+    for (magic, name) in [(&b"\xfd7zXZ\0\0\x04"[..], "xz"), (b"BZh91AY&SY", "bzip2")] {
+        let refused = s.rless(["cp", "-", "c:/opt"]).stdin(magic).exits(125);
+        let words = format!("it is compressed with {name}; gzip, zstd and plain tar are supported");
+        refused.says(&[&words]);
+    }
+    s.rless(["rm", "c"]).ok();
+}
+
 const SCRIPT: &str =
     "mkdir -p /s/d/e; echo f >/s/f; echo g >/s/d/e/g; ln -s f /s/l; ln -s /s/d /s/dl;
     chown 5:6 /s/f; chmod 640 /s/f; touch -d @1000 /s/f";

@@ -5,7 +5,7 @@
 //! error, and nothing outside the destination is written (CVE-2018-15664, CVE-2019-18466).
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,8 +26,10 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, 
 
 use crate::cow::index::Time;
 use crate::error::{Result, failed};
+use crate::store::archive::fit;
 use crate::store::tarball::write::Writer;
 use crate::store::tarball::{Entry, Kind, Reader};
+use crate::sys::xattr;
 
 const PIECE: usize = 256 << 10;
 const DIRECTORY: OFlag = OFlag::O_RDONLY
@@ -68,7 +70,7 @@ pub(super) fn pack(path: &Path, naming: &Naming, out: impl Write) -> Result<()> 
     match kind(&stat) {
         SFlag::S_IFDIR => {
             if !naming.top.is_empty() {
-                packer.head(&naming.top, &stat, Kind::Dir)?;
+                packer.dir(&naming.top, &stat, &top)?;
             }
             packer.directory(top, &naming.top).with_context(what)?;
         }
@@ -83,6 +85,34 @@ pub(super) fn pack(path: &Path, naming: &Naming, out: impl Write) -> Result<()> 
 
 fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT)
+}
+
+/// Whether an extended attribute is copied: podman's choice.
+pub(super) fn goes_along((name, _): &(Vec<u8>, Vec<u8>)) -> bool {
+    name == b"security.capability" || name.starts_with(b"user.")
+}
+
+/// The extended attributes of a file or directory that are copied, as far as a tar can hold them.
+fn xattrs(file: impl AsFd, path: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    // What has none, or does not let them be read, has none to be copied.
+    let names = xattr::flist(&file).unwrap_or_default();
+    let mut all = Vec::new();
+    for name in names.split_inclusive(|b| *b == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let mut one = (name.to_bytes().to_vec(), Vec::new());
+        if goes_along(&one)
+            && let Ok(value) = xattr::fget(&file, name)
+        {
+            one.1 = value;
+            all.push(one);
+        }
+    }
+    if let Some(why) = fit(&mut all) {
+        log::warn!("{}: {why}", path.escape_ascii());
+    }
+    all
 }
 
 struct Packer<W> {
@@ -121,6 +151,12 @@ impl<W: Write> Packer<W> {
         self.out.entry(&self.entry(path, stat, kind))
     }
 
+    fn dir(&mut self, path: &[u8], stat: &FileStat, dir: &OwnedFd) -> Result<()> {
+        let mut entry = self.entry(path, stat, Kind::Dir);
+        entry.xattrs = xattrs(dir, path);
+        self.out.entry(&entry)
+    }
+
     fn directory(&mut self, dir: OwnedFd, path: &[u8]) -> Result<()> {
         let listing = dir.try_clone().context("listing a directory")?;
         let mut names: Vec<Vec<u8>> = Vec::new();
@@ -150,7 +186,7 @@ impl<W: Write> Packer<W> {
             SFlag::S_IFDIR => {
                 let inner = openat(dir, name, flags | OFlag::O_DIRECTORY, Mode::empty())?;
                 let stat = fstat(&inner)?;
-                self.head(path, &stat, Kind::Dir)?;
+                self.dir(path, &stat, &inner)?;
                 self.directory(inner, path)
             }
             SFlag::S_IFREG => {
@@ -181,7 +217,8 @@ impl<W: Write> Packer<W> {
             }
             self.links.insert(key, path.to_vec());
         }
-        let entry = self.entry(path, stat, Kind::File);
+        let mut entry = self.entry(path, stat, Kind::File);
+        entry.xattrs = xattrs(file, path);
         self.out.entry(&entry)?;
         let (mut at, mut buf) = (0, vec![0; PIECE]);
         while at < entry.size {
@@ -376,10 +413,21 @@ impl Unpacker {
         self.settle(&file, entry)
     }
 
-    /// Owner, mode and time.
+    /// Owner, extended attributes, mode and time.
     fn settle(&self, file: &File, entry: &Entry) -> Result<()> {
         if let Some((uid, gid)) = self.owner(entry) {
             fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        // Before the mode, which may keep the owner from it; after the owner, which takes capabilities.
+        for (name, value) in entry.xattrs.iter().filter(|x| goes_along(x)) {
+            let Ok(name) = CString::new(name.as_slice()) else {
+                continue;
+            };
+            match xattr::fset(file, &name, value) {
+                // They may not be had here: capabilities of a user's, or none at all.
+                Ok(()) | Err(Errno::EPERM | Errno::EACCES | Errno::ENOTSUP) => {}
+                Err(e) => return Err(e).with_context(|| format!("setting its attribute {name:?}")),
+            }
         }
         // All of it, as podman: setuid programs come as the user's own.
         fchmod(file, Mode::from_bits_truncate(entry.mode))?;

@@ -38,6 +38,7 @@ use super::stop::{elsewhere, improper};
 use super::top;
 use super::view::View;
 use crate::error::{self, Result, failed, usage};
+use crate::image::unpack;
 use crate::store::archive::{self, What};
 use crate::store::tarball::{self, Reader};
 use crate::store::{Store, files as metadata};
@@ -457,14 +458,8 @@ fn from_stream(to: &Side, how: Unpack) -> Result<()> {
         return Err(failed("destination must be a directory when copying from stdin").into());
     }
     let dir = &*there.path;
-    let mut input = BufReader::with_capacity(1 << 16, std::io::stdin());
-    let compressed = input.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    if compressed {
-        let plain = flate2::bufread::MultiGzDecoder::new(input);
-        to.unpack_apart(dir, how, &mut BufReader::new(plain))
-    } else {
-        to.unpack_apart(dir, how, &mut input)
-    }
+    let input = unpack::open(std::io::stdin()).context("reading standard input")?;
+    to.unpack_apart(dir, how, &mut BufReader::with_capacity(1 << 16, input))
 }
 
 fn through_pipe(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::files::Unpack;
+use super::files::{Unpack, goes_along};
 use crate::cow::{Attributes, Cow, Made};
 use crate::error::{Result, failed};
 use crate::store::tarball::{Entry, Kind, Reader, Segment};
@@ -32,7 +32,7 @@ pub(super) fn unpack(
         made.with_context(|| format!("creating {}", entry.path.escape_ascii()))?;
     }
     for (ino, entry) in unpacker.dirs.iter().rev() {
-        cow.settle(*ino, &unpacker.attributes(entry))?;
+        unpacker.settle(*ino, entry)?;
     }
     cow.sync()
 }
@@ -130,7 +130,18 @@ impl Unpacker<'_> {
             _ => return Ok(()),
         };
         self.made.insert(entry.path.clone(), ino);
-        self.cow.settle(ino, &self.attributes(entry))
+        self.settle(ino, entry)
+    }
+
+    fn settle(&self, ino: u64, entry: &Entry) -> Result<()> {
+        self.cow.settle(ino, &self.attributes(entry))?;
+        // Links and pipes have none of these.
+        let has = matches!(entry.kind, Kind::File | Kind::Dir);
+        let all = entry.xattrs.iter().filter(|x| has && goes_along(x));
+        for (name, value) in all {
+            self.cow.set_xattr(ino, name, value)?;
+        }
+        Ok(())
     }
 
     fn content(&self, ino: u64, entry: &Entry, reader: &mut Reader<impl BufRead>) -> Result<()> {
