@@ -187,6 +187,12 @@ pub(crate) fn render(found: &[Json], format: &str) -> Result<String> {
     Ok(out)
 }
 
+/// The text of a template over one container.
+pub(crate) fn fill_in(container: &Json, template: &str) -> Result<String> {
+    let text = render(std::slice::from_ref(container), template)?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
 /// What a template sees: times that are times, and the names of Go's fields.
 fn fields(mut json: Json) -> Json {
     let times = [

@@ -401,6 +401,7 @@ pub(super) fn request(args: Shared, detach: bool) -> Result<Request> {
         volumes_from: shares.volumes_from()?,
         sharing: shares.sharing()?,
         log: values::log(basics.log_driver.as_deref(), &basics.log_opt)?,
+        fill_in: Some(super::inspect::fill_in),
         typed: typed(std::env::args_os()),
         ..Request::default()
     };

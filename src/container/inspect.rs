@@ -347,7 +347,7 @@ impl Known<'_> {
                 "Type": record.log.driver.to_string(),
                 "Config": null,
                 "Path": record.log.file(&self.place.dir),
-                "Tag": record.log.tag,
+                "Tag": text(&self.asked, "/log/tag"),
                 "Size": record.log.max_size.unwrap_or(0),
             },
             "NetworkMode": record.network,

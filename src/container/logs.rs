@@ -110,7 +110,7 @@ pub struct LogConfig {
     /// `max-file=`.
     #[serde(default)]
     pub max_file: Option<usize>,
-    /// `tag=`, for the journal.
+    /// `tag=`, for the journal; in the record with its template filled in.
     #[serde(default)]
     pub tag: String,
 }

@@ -14,6 +14,7 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ use super::request::{From, ImageVolume, Request, Seccomp};
 use super::spec::ImageSays;
 use super::spec::mounts::Resolved;
 use super::supervisor::Job;
-use super::{env, host, image, remove, shared, volumes};
+use super::{env, host, image, inspect, remove, shared, volumes};
 use crate::error::{Fault, Kind, Result, ResultExt, failed, usage};
 use crate::network::exposed::{self, Exposed};
 use crate::network::{self, NetworkMode, PortMapping, ports::HostPort};
@@ -207,9 +208,14 @@ fn assemble(
         place: reserved.place,
         lock: reserved.lock,
     };
-    let (job, published) = prepare::prepare(store, containers, &stored, ground, held, record)?;
+    let (mut job, published) = prepare::prepare(store, containers, &stored, ground, held, record)?;
     fix_ports(&mut stored.request, &published);
     stored.write(&dir)?;
+    let tag = &request.log.tag;
+    if let Some(fill_in) = request.fill_in.filter(|_| tag.contains("{{")) {
+        let all = inspect::container(store, &job.record, false);
+        job.record.log.tag = fill_in(&all, tag).with_context(|| format!("--log-opt tag={tag}"))?;
+    }
     job.place.write(&job.record)?;
     trace::mark("written");
     containers.emit(&job.record, Action::Create);

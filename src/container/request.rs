@@ -15,11 +15,15 @@ use super::mounts::MountRequest;
 use super::notify::Mode;
 use super::restart::Restart;
 use super::shared::Sharing;
+use crate::error::Result;
 use crate::network::NetworkMode;
 use crate::network::files::{AddHost, DnsOptions};
 use crate::network::ports::PortMapping;
 use crate::runtime::idmap::Userns;
 use crate::store::PullOptions;
+
+/// Gives the text of a template over a container as `inspect` shows it.
+pub type FillIn = fn(&serde_json::Value, &str) -> Result<String>;
 
 /// A container to be made and run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -127,6 +131,9 @@ pub struct Request {
     pub detach_keys: Option<String>,
     /// `--log-driver`, `--log-opt`.
     pub log: LogConfig,
+    /// Fills in the template that the log's tag may be, from what `inspect` says.
+    #[serde(skip)]
+    pub fill_in: Option<FillIn>,
     /// `--health-*`.
     pub health: health::Asked,
     /// `--http-proxy`: the caller's proxy variables reach the container.

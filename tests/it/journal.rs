@@ -104,6 +104,37 @@ impl World {
 }
 
 #[test]
+fn a_tag_may_be_a_template() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let create = |name: &str, tag: &str| {
+        let tag = format!("tag={tag}");
+        let words = ["create", "--name", name, "--log-opt", &tag, "rootfs:/"];
+        sandbox.rless(words).arg("true")
+    };
+    let id = create("web", "{{.ImageName}}/{{.Name}}/{{.ID}}").ok();
+    let id = id.trim_end();
+    let record = sandbox.store().join(format!("containers/{id}/record.json"));
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    assert_eq!(record["log"]["tag"], format!("rootfs://web/{id}"));
+    // As it was given, as podman.
+    let tag = [
+        "inspect",
+        "--format",
+        "{{.HostConfig.LogConfig.Tag}}",
+        "web",
+    ];
+    let tag = sandbox.rless(tag).ok();
+    assert_eq!(tag, "{{.ImageName}}/{{.Name}}/{{.ID}}\n");
+    for bad in ["{{.Name", "{{.NoSuchField}}"] {
+        create("bad", bad).exits(125).says(&["tag="]);
+    }
+    assert_eq!(sandbox.rless(["ps", "-aq"]).ok().lines().count(), 1);
+    sandbox.rless(["rm", "web"]).ok();
+}
+
+#[test]
 fn several_containers_logs_are_merged() {
     let world = world!();
     let world = World::new(world);
