@@ -93,6 +93,7 @@ debian_mirror() {
 
 # The machine's apt settings that a root file system needs to reach the same mirror: proxies, checks, certificates.
 apt_settings() {
+    echo 'Acquire::Retries "5";' # unless the machine says another number
     apt-config dump 2>/dev/null |
         grep -E '^Acquire::(http|https|ftp|Check-Valid-Until|Check-Date|ForceIPv4|Retries)[: ]' |
         grep -v '""' || true
@@ -121,22 +122,42 @@ make_debian() {
     rm -f "$conf"
 }
 
-# once FILE COMMAND...: makes FILE by running COMMAND with a temporary name as its last argument. COMMAND
-# runs in a subshell of its own with `set -e` in force: bash ignores -e in functions called left of `||`.
+# A TCP port that is free, and none of those that connections are given meanwhile.
+free_port() {
+    python3 -c '
+import random, socket
+while True:
+    with socket.socket() as s:
+        port = random.randrange(10000, 32000)
+        try:
+            s.bind(("127.0.0.1", port))
+            break
+        except OSError:
+            pass
+print(port)'
+}
+
+# once FILE COMMAND...: makes FILE by running COMMAND with a temporary name as its last argument, three times at most:
+# a mirror may fail for a moment. COMMAND runs in a subshell of its own with `set -e` in force: bash ignores -e in
+# functions called left of `||`.
 once() {
-    local _file=$1 _status=0
+    local _file=$1 _status _try
     shift
     [ -e "$_file" ] && return 0
     mkdir -p "$(dirname "$_file")"
-    rm -rf "${_file:?}.part"
-    say "making ${_file##*/}"
-    set +e
-    (
+    for _try in 1 2 3; do
+        rm -rf "${_file:?}.part"
+        say "making ${_file##*/}"
+        set +e
+        (
+            set -e
+            "$@" "$_file.part"
+        )
+        _status=$?
         set -e
-        "$@" "$_file.part"
-    )
-    _status=$?
-    set -e
+        [ $_status -ne 0 ] || break
+        say "making ${_file##*/} failed"
+    done
     if [ $_status -ne 0 ]; then
         rm -rf "${_file:?}.part"
         die "making ${_file##*/} failed"

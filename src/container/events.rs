@@ -593,7 +593,7 @@ mod tests {
     fn since_and_until_bound_a_stream() {
         let dir = store();
         emit(dir.path(), &[volume("old")]);
-        let wanted = Wanted::parse(&[], Some("1h"), Some("300ms")).unwrap();
+        let wanted = Wanted::parse(&[], Some("1h"), Some("3s")).unwrap();
         let mut names = Vec::new();
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -126,10 +126,14 @@ mod tests {
             let words = rss.split_whitespace().next().unwrap();
             words.parse::<usize>().unwrap()
         };
-        let before = loaded();
-        unload_code();
-        let after = loaded();
-        assert!(after < before, "{before} KiB of code before, {after} after");
+        // The kernel may have unloaded some itself, and other threads load some meanwhile.
+        let shrinks = || {
+            loaded();
+            let before = loaded();
+            unload_code();
+            loaded() < before
+        };
+        assert!((0..10).any(|_| shrinks()), "nothing was unloaded");
         assert_eq!("1 2 3".split(' ').count(), 3);
     }
 

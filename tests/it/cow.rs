@@ -33,6 +33,7 @@ mod union;
 use crate::harness::{Sandbox, note_skip, prepared};
 use fleet::Fleet;
 pub(crate) use mounted::Mounted;
+pub(crate) use requests::taken_back;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

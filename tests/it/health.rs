@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-use crate::harness::{Sandbox, wait_for, world};
+use crate::harness::{Sandbox, wait_for, waits, world};
 
 const SOON: Duration = Duration::from_secs(20);
 const REMOVE: [&str; 5] = ["rm", "-f", "-t", "0", "c"];
@@ -91,11 +91,7 @@ fn a_timer_checks_and_the_state_follows() {
 fn a_check_that_overruns_is_killed_with_what_it_started() {
     let world = world!();
     let sandbox = Sandbox::new(world);
-    let flags = [
-        "--init",
-        "--health-interval=disable",
-        "--health-timeout=500ms",
-    ];
+    let flags = ["--init", "--health-interval=disable", "--health-timeout=5s"];
     checked(
         &sandbox,
         "c",
@@ -105,7 +101,7 @@ fn a_check_that_overruns_is_killed_with_what_it_started() {
     let check = sandbox.rless(["healthcheck", "run", "c"]).run();
     assert_eq!(check.code(), 125);
     assert!(
-        check.err.contains("exceeded timeout of 500ms"),
+        check.err.contains("exceeded timeout of 5s"),
         "{}",
         check.err
     );
@@ -125,7 +121,7 @@ fn a_check_that_overruns_is_killed_with_what_it_started() {
 fn a_check_that_writes_without_end_is_read_and_cut_off() {
     let world = world!();
     let sandbox = Sandbox::new(world);
-    let flags = ["--health-interval=disable", "--health-timeout=1s"];
+    let flags = ["--health-interval=disable", "--health-timeout=5s"];
     checked(&sandbox, "c", "yes 123456789", &flags);
     sandbox.rless(["healthcheck", "run", "c"]).run();
     let entry = &health(&sandbox, "c")["Log"][0];
@@ -161,12 +157,17 @@ fn a_check_under_way_holds_nothing_up() {
 fn what_is_asked_for_while_a_check_runs_is_checked_after_it() {
     let world = world!();
     let sandbox = Sandbox::new(world);
-    let check = "test -e /tmp/ok; code=$?; sleep 1; exit $code";
+    let check =
+        "test -e /ok; code=$?; touch /began; until [ -e /go ]; do sleep 0.1; done; exit $code";
     checked(&sandbox, "c", check, &["--health-interval=1h"]);
-    let under_way = || processes(&sandbox, "c", "sleep 1") > processes(&sandbox, "c", "sleep 1000");
-    wait_for("the first check", SOON, under_way);
-    sandbox.rless(["exec", "c", "touch", "/tmp/ok"]).ok();
-    let both = [(); 2].map(|()| sandbox.rless(["healthcheck", "run", "c"]).spawn());
+    wait_for("the first check", SOON, || {
+        let look = ["exec", "c", "test", "-e", "/began"];
+        sandbox.rless(look).run().code() == 0
+    });
+    sandbox.rless(["exec", "c", "touch", "/ok"]).ok();
+    let mut both = [(); 2].map(|()| sandbox.rless(["healthcheck", "run", "c"]).spawn());
+    both.iter_mut().for_each(waits);
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
     for asked in both {
         let asked = asked.wait_with_output().unwrap();
         assert_eq!(asked.status.code(), Some(0));

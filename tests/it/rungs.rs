@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cow::taken_back;
 use crate::harness::{Sandbox, World, skip, world};
 use crate::session::Session;
 
@@ -205,12 +206,21 @@ fn the_access_list_of_the_root_is_asked_for_once() {
     let script =
         "i=0; while [ $i -lt 200 ]; do [ -r /etc/alpine-release ] || exit 1; i=$((i+1)); done";
     let run = ["run", "--rm", "--network", "none", "--userns", "keep-id"];
-    sandbox.rless(run).args(["alpine", "sh", "-c", script]).ok();
-    let text = std::fs::read_to_string(&stats).unwrap();
-    let count = |name: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(name));
-        line.map_or(0, |n| n.trim().parse::<u32>().unwrap())
-    };
-    assert!(count("LOOKUP ") > 0, "no counters in {text}");
-    assert!(count("GETXATTR ") < 40, "{text}");
+    for _ in 0..8 {
+        let before = taken_back();
+        sandbox.rless(run).args(["alpine", "sh", "-c", script]).ok();
+        let undisturbed = taken_back() == before;
+        let text = std::fs::read_to_string(&stats).unwrap();
+        let count = |name: &str| {
+            let line = text.lines().find_map(|l| l.strip_prefix(name));
+            line.map_or(0, |n| n.trim().parse::<u32>().unwrap())
+        };
+        assert!(count("LOOKUP ") > 0, "no counters in {text}");
+        if count("GETXATTR ") < 40 {
+            return;
+        }
+        // A kernel that takes memory back forgets what it was told, and asks anew.
+        assert!(!undisturbed, "{text}");
+    }
+    skip!("the kernel took memory back in the middle of each try");
 }

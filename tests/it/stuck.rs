@@ -38,7 +38,7 @@ fn create(sandbox: &Sandbox, name: &str) {
 }
 
 /// Whether the process or thread whose directory below `/proc` that is stands in one of the calls, in one of the states.
-fn stands_in(task: &std::path::Path, states: &str, calls: &[i64]) -> bool {
+pub(crate) fn stands_in(task: &std::path::Path, states: &str, calls: &[i64]) -> bool {
     let read = |name| std::fs::read_to_string(task.join(name)).unwrap_or_default();
     let (stat, syscall) = (read("stat"), read("syscall"));
     let number = syscall.split(' ').next().and_then(|n| n.parse().ok());

@@ -1,9 +1,12 @@
 //! What cannot be made or started leaves nothing, or what was there, and says why.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{Sandbox, world};
-use crate::stuck::directory;
+use nix::libc::SYS_openat;
+
+use crate::harness::{Sandbox, wait_for, world};
+use crate::stuck::{directory, stands_in};
 
 fn states(sandbox: &Sandbox) -> String {
     let format = "{{.Names}} {{.State}}";
@@ -69,8 +72,12 @@ fn a_log_that_cannot_be_written_is_an_error_at_start() {
     let short = Duration::from_secs(60);
     sandbox.rless(["start", "c"]).within(short).exits(125);
     sandbox.rless(["logs", "c"]).within(short).run();
-    let mut reader = sandbox.sh(&format!("cat {}", path.display())).spawn();
-    std::thread::sleep(Duration::from_millis(200));
+    let mut reader = sandbox.command("/bin/cat").arg(&path).spawn();
+    let process = PathBuf::from(format!("/proc/{}", reader.id()));
+    wait_for("its reader", Duration::from_secs(20), || {
+        let comm = std::fs::read_to_string(process.join("comm"));
+        comm.is_ok_and(|c| c == "cat\n") && stands_in(&process, "S", &[SYS_openat])
+    });
     let start = sandbox.rless(["start", "c"]).within(short).exits(125);
     start.says(&["not a regular file"]);
     assert!(reader.wait().unwrap().success());

@@ -1,8 +1,12 @@
 //! Looking at containers that live: logs, events, attach, stats, inspect.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Sandbox, wait_for, world};
+use crate::harness::{Cmd, Sandbox, wait_for, waits, world};
 use crate::pty::Pty;
 
 /// Makes a detached container that runs `script`.
@@ -13,14 +17,58 @@ fn detached(sandbox: &Sandbox, name: &str, flags: &[&str], script: &str) {
     cmd.ok();
 }
 
+/// A command under way, and what it has written by now.
+struct Shown {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Shown {
+    fn begin(cmd: &Cmd) -> Shown {
+        let mut child = cmd.spawn();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let shared = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .for_each(|line| shared.lock().unwrap().push(line));
+        });
+        Shown {
+            child,
+            lines,
+            reader,
+        }
+    }
+
+    fn nothing_yet(&self) -> bool {
+        self.lines.lock().unwrap().is_empty()
+    }
+
+    /// Every line but those with `word` in them, when it has ended.
+    fn without(mut self, word: &str) -> Vec<String> {
+        self.child.wait().unwrap();
+        self.reader.join().unwrap();
+        let mut lines = self.lines.lock().unwrap().clone();
+        lines.retain(|line| !line.contains(word));
+        lines
+    }
+}
+
 #[test]
 fn a_follower_gets_every_line_over_rotations_and_ends_with_the_container() {
     let world = world!();
     let sandbox = Sandbox::shared(world);
-    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); \
-                  [ $((i % 100)) = 0 ] && sleep 0.02; done";
+    let script = "until [ -e /go ]; do sleep 0.1; done; i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); \
+                  [ $((i % 100)) = 0 ] && sleep 0.1; done";
     detached(&sandbox, "rotated", &["--log-opt", "max-size=40k"], script);
-    let text = sandbox.rless(["logs", "-f", "rotated"]).ok();
+    // Two rotations later the first lines are gone.
+    let mut follower = sandbox.rless(["logs", "-f", "rotated"]).spawn();
+    waits(&mut follower);
+    sandbox.rless(["exec", "rotated", "touch", "/go"]).ok();
+    let text = follower.wait_with_output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
     let numbers: Vec<&str> = text
         .lines()
         .filter_map(|l| l.strip_prefix("line "))
@@ -53,7 +101,7 @@ fn a_follower_of_a_container_that_removes_itself_gets_its_last_words() {
         &sandbox,
         "mortal",
         &["--rm"],
-        "sleep 1; echo last; echo words >&2",
+        "sleep 5; echo last; echo words >&2",
     );
     let followed = sandbox.rless(["logs", "-f", "mortal"]).exits(0);
     assert_eq!(
@@ -109,7 +157,7 @@ fn several_clients_attach_at_once_and_none_stops_the_others() {
         "while read x; do echo got $x; done",
     );
     let listeners: Vec<_> = (0..3)
-        .map(|_| sandbox.rless(["attach", "--no-stdin", "stage"]).spawn())
+        .map(|_| Shown::begin(&sandbox.rless(["attach", "--no-stdin", "stage"])))
         .collect();
     let attached = || {
         let filter = ["events", "--stream=false", "--since", "1m"];
@@ -119,14 +167,19 @@ fn several_clients_attach_at_once_and_none_stops_the_others() {
     wait_for("three are attached", Duration::from_secs(30), || {
         attached() == 3
     });
+    let mut speaker = Shown::begin(&sandbox.rless(["attach", "stage"]));
+    let mut stdin = speaker.child.stdin.take().unwrap();
     // Told just before the supervisor hears of it.
-    std::thread::sleep(Duration::from_millis(200));
-    let speaker = sandbox.rless(["attach", "stage"]).stdin("one\ntwo\n");
-    assert_eq!(speaker.ok(), "got one\ngot two\n\n");
+    wait_for("all hear it", Duration::from_secs(30), || {
+        stdin.write_all(b"hello\n").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        !listeners.iter().any(Shown::nothing_yet)
+    });
+    stdin.write_all(b"one\ntwo\n").unwrap();
+    drop(stdin);
+    assert_eq!(speaker.without("hello"), ["got one", "got two", ""]);
     for listener in listeners {
-        let output = listener.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text, "got one\ngot two\n\n");
+        assert_eq!(listener.without("hello"), ["got one", "got two", ""]);
     }
     let late = sandbox.rless(["attach", "stage"]);
     late.exits(125)
@@ -183,24 +236,30 @@ fn events_are_followed_by_several_and_end_at_their_time() {
     let world = world!();
     let sandbox = Sandbox::new(world);
     let format = ["--format", "{{.Type}} {{.Status}} {{.Name}}"];
-    let until = ["events", "--until", "6s", "--filter", "type=volume"];
+    let until = ["events", "--until", "15s", "--filter", "type=volume"];
     let began = Instant::now();
     let watchers: Vec<_> = (0..2)
-        .map(|_| sandbox.rless(until).args(format).spawn())
+        .map(|_| Shown::begin(&sandbox.rless(until).args(format)))
         .collect();
     // Both must be there before anything happens.
-    std::thread::sleep(Duration::from_secs(2));
+    let mut probes = 0..;
+    wait_for("both look", Duration::from_secs(3), || {
+        let probe = format!("probe-{}", probes.next().unwrap());
+        sandbox.rless(["volume", "create", &probe]).ok();
+        !watchers.iter().any(Shown::nothing_yet)
+    });
     for name in ["a", "b"] {
         sandbox.rless(["volume", "create", name]).ok();
     }
     sandbox.rless(["volume", "rm", "a"]).ok();
     for watcher in watchers {
-        let output = watcher.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text, "volume create a\nvolume create b\nvolume remove a\n");
+        assert_eq!(
+            watcher.without("probe"),
+            ["volume create a", "volume create b", "volume remove a"]
+        );
     }
     assert!(
-        began.elapsed() >= Duration::from_secs(5),
+        began.elapsed() >= Duration::from_secs(14),
         "{:?}",
         began.elapsed()
     );

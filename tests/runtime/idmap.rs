@@ -1,6 +1,7 @@
 //! `rless-idmap` and the rungs.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -33,8 +34,13 @@ impl Victim {
     fn new(nested: bool) -> Victim {
         let flags = CloneFlags::CLONE_NEWUSER.bits() as u64;
         let (uid, gid) = (getuid(), getgid());
+        let (mut ready, mut tell) = std::io::pipe().unwrap();
         match clone3(flags).unwrap() {
-            Cloned::Parent { pid, .. } => Victim(pid),
+            Cloned::Parent { pid, .. } => {
+                drop(tell);
+                ready.read_exact(&mut [0]).unwrap();
+                Victim(pid)
+            }
             Cloned::Child => {
                 let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 if nested {
@@ -46,7 +52,8 @@ impl Victim {
                         exit_now(1);
                     }
                 }
-                std::thread::sleep(std::time::Duration::from_secs(60));
+                let _ = tell.write_all(b".");
+                std::thread::sleep(std::time::Duration::from_secs(1000));
                 exit_now(0)
             }
         }
@@ -265,8 +272,6 @@ fn processes(_: &World) {
         victim.0
     };
     let nested = Victim::new(true);
-    // Until it has made its second namespace.
-    std::thread::sleep(std::time::Duration::from_millis(100));
     for (pid, says) in [
         (Pid::from_raw(1), "the process is of"),
         (getpid(), "no user namespace of its own"),

@@ -228,7 +228,7 @@ fn exceeded(dir: &Path, (what, work, allowed): &Case) -> Vec<String> {
 }
 
 /// How much the kernel has looked at to take memory back since it started (proc_vmstat(5)).
-fn taken_back() -> Vec<String> {
+pub(crate) fn taken_back() -> Vec<String> {
     let text = fs::read_to_string("/proc/vmstat").unwrap();
     let of = |line: &&str| {
         ["slabs_scanned ", "drop_", "pgscan_"]
