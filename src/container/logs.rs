@@ -30,10 +30,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::journal;
 use super::record::{Containers, Record};
+use super::spec::mounts::Resolved;
 use super::supervisor::Stream;
 use super::tail::{Tail, Watch};
 use crate::error::{Fault, Result, ResultExt, failed, usage};
@@ -104,6 +107,10 @@ pub struct LogConfig {
     /// `path=`: another file.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// The first directory on the way to that file that the container may write to, if it is given one there: links from
+    /// there on are the container's, and not followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<PathBuf>,
     /// `max-size=`, bytes.
     #[serde(default)]
     pub max_size: Option<u64>,
@@ -125,6 +132,64 @@ impl LogConfig {
         let usual = || dir.join("ctr.log");
         let path = self.path.clone();
         self.driver.is_file().then(|| path.unwrap_or_else(usual))
+    }
+
+    /// Of a container with these mounts.
+    #[must_use]
+    pub fn beside(mut self, mounts: &[Resolved]) -> LogConfig {
+        let writable = mounts
+            .iter()
+            .filter(|m| m.options.iter().all(|o| o != "ro"));
+        let writable: Vec<&Path> = writable.filter_map(|m| m.source.as_deref()).collect();
+        let mut above: Vec<&Path> = self
+            .path
+            .iter()
+            .flat_map(|p| p.ancestors().skip(1))
+            .collect();
+        above.reverse();
+        let shared = above.into_iter().find(|dir| {
+            let real = std::fs::canonicalize(dir);
+            real.is_ok_and(|real| writable.iter().any(|given| real.starts_with(given)))
+        });
+        self.shared = shared.map(Path::to_owned);
+        self
+    }
+
+    /// Opens the file, which is at `path`, for appending, mode 0600. It is a file, or a device like `/dev/null`: what waits for a
+    /// reader would stop a container. It is the file of that name and of no other: a container that may write into its
+    /// directory could lead what it says into any file of the caller's.
+    pub(super) fn open(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+        let opened = match self
+            .shared
+            .as_deref()
+            .map(|dir| (dir, path.strip_prefix(dir)))
+        {
+            Some((dir, Ok(rest))) => {
+                let dir = open(dir, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+                let flags = flags | OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
+                let how = OpenHow::new()
+                    .flags(flags | OFlag::O_CLOEXEC)
+                    .mode(Mode::S_IRUSR | Mode::S_IWUSR)
+                    .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+                openat2(dir, rest, how).map(File::from).map_err(Into::into)
+            }
+            _ => {
+                let mut options = std::fs::OpenOptions::new();
+                options.append(true).create(true).mode(0o600);
+                options.custom_flags(flags.bits()).open(path)
+            }
+        };
+        let file = opened.map_err(|e| match e.raw_os_error() {
+            Some(libc::ELOOP) => io::Error::other("there is a symbolic link"),
+            _ => e,
+        })?;
+        proper(&file)?;
+        let about = file.metadata()?;
+        if about.is_file() && about.nlink() > 1 {
+            return Err(io::Error::other("it has other names, too"));
+        }
+        Ok(file)
     }
 
     /// Bytes at which the file is rotated, and how many old ones stay.
@@ -185,31 +250,10 @@ pub fn check(config: &LogConfig) -> Result<()> {
             );
             return Err(usage(text).into());
         }
-        let file = open_to_write(path);
+        let file = config.open(path);
         file.fault(|| failed(format!("opening the log {}", path.display())))?;
     }
     Ok(())
-}
-
-/// Opens a log for appending, mode 0600. It is a file, or a device like `/dev/null`: what waits for a reader would stop a container.
-/// It is the file of that name and of no other: a container that may write into its directory could lead what it says
-/// into any file of the caller's.
-pub(super) fn open_to_write(path: &Path) -> io::Result<File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    let file = options
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(|e| match e.raw_os_error() {
-            Some(libc::ELOOP) => io::Error::other("it is a symbolic link"),
-            _ => e,
-        })?;
-    proper(&file)?;
-    let about = file.metadata()?;
-    if about.is_file() && about.nlink() > 1 {
-        return Err(io::Error::other("it has other names, too"));
-    }
-    Ok(file)
 }
 
 /// Opens a log for reading.
@@ -545,19 +589,52 @@ mod tests {
         std::os::unix::fs::symlink("precious", at("symbolic")).unwrap();
         std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
         std::fs::hard_link(at("precious"), at("hard")).unwrap();
+        let config = LogConfig::default();
         for (name, says) in [
             ("symbolic", "symbolic link"),
             ("dangling", "symbolic link"),
             ("hard", "other names"),
         ] {
-            let error = open_to_write(&at(name)).unwrap_err().to_string();
+            let error = config.open(&at(name)).unwrap_err().to_string();
             assert!(error.contains(says), "{name}: {error}");
         }
         assert!(!at("nothing").exists());
         for _ in 0..2 {
-            open_to_write(&at("new")).unwrap();
+            config.open(&at("new")).unwrap();
         }
-        open_to_write(Path::new("/dev/null")).unwrap();
+        config.open(Path::new("/dev/null")).unwrap();
+    }
+
+    #[test]
+    fn links_on_the_way_are_the_callers_up_to_what_the_container_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("real/given/logs")).unwrap();
+        std::fs::create_dir(at("secret")).unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        let mount = |options: &[&str]| Resolved {
+            target: "/work".to_owned(),
+            source: Some(std::fs::canonicalize(at("real/given")).unwrap()),
+            options: options.iter().map(|o| (*o).to_owned()).collect(),
+            copy_up: false,
+            volume: None,
+            anonymous: false,
+        };
+        let path = at("link/given/logs/log");
+        let config = LogConfig {
+            path: Some(path.clone()),
+            ..LogConfig::default()
+        };
+        assert_eq!(config.clone().beside(&[mount(&["ro"])]).shared, None);
+        let config = config.beside(&[mount(&[])]);
+        assert_eq!(config.shared, Some(at("link/given")));
+        config.open(&path).unwrap();
+        // What the container does then.
+        std::fs::remove_dir_all(at("real/given/logs")).unwrap();
+        std::os::unix::fs::symlink("../../secret", at("real/given/logs")).unwrap();
+        let error = config.open(&path).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert!(!at("secret/log").exists());
     }
 
     #[test]

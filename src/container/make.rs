@@ -483,7 +483,7 @@ fn record(
         labels,
         ports: Vec::new(),
         exposed,
-        log: request.log.clone(),
+        log: request.log.clone().beside(mounts),
         network: request.network.to_string(),
         scope: None,
         stop_timeout: request.stop_timeout,

@@ -11,7 +11,7 @@ use anyhow::Context;
 use jiff::Zoned;
 
 use crate::container::journal::{self, Journal};
-use crate::container::logs::{self, Driver};
+use crate::container::logs::{Driver, LogConfig};
 use crate::container::record::Record;
 use crate::container::tail;
 use crate::error::Result;
@@ -40,6 +40,7 @@ pub(super) enum Log {
 /// A log file being written.
 #[derive(Debug)]
 pub(super) struct LogFile {
+    config: LogConfig,
     path: PathBuf,
     file: File,
     size: u64,
@@ -61,8 +62,9 @@ impl Log {
         let Some(path) = config.file(dir) else {
             return Ok(Log::Nowhere);
         };
-        let (file, size) = create(&path)?;
+        let (file, size) = create(config, &path)?;
         Ok(Log::File(LogFile {
+            config: config.clone(),
             path,
             file,
             size,
@@ -120,7 +122,7 @@ impl LogFile {
         if self.size > 0 && self.size + first as u64 > most {
             // What cannot be rotated grows: losing the log would be worse.
             let _ = tail::rotate(&self.path, keep);
-            if let Ok((file, size)) = create(&self.path) {
+            if let Ok((file, size)) = create(&self.config, &self.path) {
                 (self.file, self.size) = (file, size);
             }
         }
@@ -135,9 +137,9 @@ impl LogFile {
 }
 
 /// Opens `path` for appending, mode 0600, and tells how long it is.
-fn create(path: &Path) -> Result<(File, u64)> {
+fn create(config: &LogConfig, path: &Path) -> Result<(File, u64)> {
     let doing = || format!("opening the log {}", path.display());
-    let file = logs::open_to_write(path).with_context(doing)?;
+    let file = config.open(path).with_context(doing)?;
     let size = file.metadata().with_context(doing)?.len();
     Ok((file, size))
 }
