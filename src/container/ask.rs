@@ -9,7 +9,8 @@
 //! [`ask`] says `Nobody` when no supervisor lives to answer. The caller then looks again
 //! ([`Containers::load`] clears what a dead one left) and does what is to be done itself, under the
 //! container's lock. A supervisor that does not answer in time (it was stopped, or hangs) is killed by who asked it to
-//! end the container, and by nobody else.
+//! end the container, and by nobody else. One that has ended the container and writes what it wrote to a slow disk
+//! says so every second ([`Frame::Busy`]), and is given [`CLEANING`] more each time.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -84,6 +85,9 @@ enum Answer {
     Failed(u8, String),
 }
 
+/// How long a supervisor may take over its own work once the container has ended, or say nothing while it does.
+pub(super) const CLEANING: Duration = Duration::from_secs(20);
+
 /// How asking went, other than that it was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
@@ -107,7 +111,24 @@ pub fn ask(
 ) -> Result<Heard> {
     let deadline = patience.and_then(|p| Instant::now().checked_add(p));
     match connect(containers, id, deadline)? {
-        Ok(socket) => put(&socket, question, deadline),
+        Ok(socket) => put(&socket, question, deadline, CLEANING),
+        Err(heard) => Ok(heard),
+    }
+}
+
+/// As [`ask`], for who has no use for what a busy supervisor still does: `patience` is all that it gets.
+///
+/// # Errors
+/// As there.
+pub(super) fn ask_at_most(
+    containers: &Containers,
+    id: &str,
+    question: &Question,
+    patience: Duration,
+) -> Result<Heard> {
+    let deadline = Instant::now().checked_add(patience);
+    match connect(containers, id, deadline)? {
+        Ok(socket) => put(&socket, question, deadline, Duration::ZERO),
         Err(heard) => Ok(heard),
     }
 }
@@ -122,12 +143,17 @@ pub fn hold(containers: &Containers, id: &str, patience: Duration) -> Result<Opt
     let Ok(socket) = connect(containers, id, deadline)? else {
         return Ok(None);
     };
-    let heard = put(&socket, &Question::Hold, deadline)?;
+    let heard = put(&socket, &Question::Hold, deadline, CLEANING)?;
     Ok(matches!(heard, Heard::Done(_)).then_some(socket))
 }
 
-/// Puts a question and waits for the answer.
-fn put(socket: &OwnedFd, question: &Question, deadline: Option<Instant>) -> Result<Heard> {
+/// Puts a question and waits for the answer until `deadline`, or for `more` since it was said that the supervisor is busy.
+fn put(
+    socket: &OwnedFd,
+    question: &Question,
+    mut deadline: Option<Instant>,
+    more: Duration,
+) -> Result<Heard> {
     let json = serde_json::to_vec(question).map_err(|e| failed(e.to_string()))?;
     for packet in pieces(&json, Frame::More, Frame::Ask) {
         if send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).is_err() {
@@ -152,6 +178,7 @@ fn put(socket: &OwnedFd, question: &Question, deadline: Option<Instant>) -> Resu
                 text.extend_from_slice(piece);
                 return heard(&text);
             }
+            Some(Frame::Busy) => deadline = deadline.map(|d| d.max(Instant::now() + more)),
             // Asked in the container's last moment: the question was not read any more.
             Some(Frame::Exit { code, .. })
                 if matches!(question, Question::Wait | Question::Stop { .. }) =>
@@ -260,6 +287,30 @@ mod tests {
             "pausing: it is paused\n  hint: unpause it"
         );
         assert!(heard(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_busy_supervisor_is_waited_for_but_by_who_needs_nothing_of_it() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        let asked = |more| {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+            let (ours, theirs) = pair.unwrap();
+            let say = move |packet: &[u8]| {
+                let _ = send(theirs.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL);
+            };
+            say(&Frame::Busy.encode());
+            let answers = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(600));
+                answer(Ok(Json::Null)).iter().for_each(|p| say(p));
+            });
+            let deadline = Some(Instant::now() + Duration::from_millis(100));
+            let heard = put(&ours, &Question::Wait, deadline, more).unwrap();
+            answers.join().unwrap();
+            heard
+        };
+        assert_eq!(asked(CLEANING), Heard::Done(Json::Null));
+        assert_eq!(asked(Duration::ZERO), Heard::Silence);
     }
 
     #[test]

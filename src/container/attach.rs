@@ -31,6 +31,7 @@ use nix::unistd::{read, write};
 use oci_spec::runtime::Spec;
 
 use super::events::Action;
+use super::exec::improper;
 use super::protocol::{CHUNK, FRAME, Frame, STDIN_WINDOW};
 use super::record::{Containers, Record, State};
 use super::request::Streams;
@@ -54,6 +55,8 @@ pub struct Attach {
     pub streams: Streams,
     /// Keys that leave it.
     pub keys: DetachKeys,
+    /// It is a process beside the container's first one: the end that is told before it has started is the container's.
+    pub session: bool,
 }
 
 /// How to join a container that runs.
@@ -100,6 +103,7 @@ pub fn join(containers: &Containers, record: &Record, how: Join) -> Result<Ended
             input: how.input,
             sig_proxy: how.sig_proxy,
             keys: how.keys,
+            session: false,
         },
     )
 }
@@ -165,6 +169,7 @@ pub fn attach(socket: OwnedFd, how: Attach) -> Result<Ended> {
         out: Out::new(Standard::Out(io::stdout())),
         err: Out::new(Standard::Err(io::stderr())),
         ended: None,
+        started: false,
         insisted: false,
     };
     client.send_size();
@@ -330,6 +335,8 @@ struct Client {
     window: usize,
     out: Out,
     err: Out,
+    /// What it is attached to has started.
+    started: bool,
     /// What ended it, to be returned once all output is written.
     ended: Option<Ended>,
     /// A signal that asks for an end was passed on, and nothing was written since.
@@ -503,6 +510,7 @@ impl Client {
             Ok(n) => n,
         };
         match Frame::decode(&buffer[..n]) {
+            Some(Frame::Started) => self.started = true,
             Some(Frame::Stdout(_)) if !self.how.streams.out => {}
             Some(Frame::Stderr(_)) if !self.how.streams.err => {}
             Some(Frame::Stdout(bytes)) => self.out.push(bytes),
@@ -512,6 +520,11 @@ impl Client {
                 self.err.push(text.replace('\n', "\r\n").as_bytes());
             }
             Some(Frame::Notice(text)) => self.err.push(text.as_bytes()),
+            Some(Frame::Exit { .. }) if self.how.session && !self.started => {
+                let e = improper();
+                let code = e.kind().exit_code();
+                self.ended = Some(Ended::NotStarted(code, report(&e.into())));
+            }
             Some(Frame::Exit { code, note }) => {
                 self.ended = Some(Ended::Exited(code, note.to_owned()));
             }

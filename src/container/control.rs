@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::ask::{Heard, Question, ask};
+use super::ask::{Heard, Question, ask, ask_at_most};
 use super::events::Action;
 use super::health::Status;
 use super::record::{Containers, Record, State, unless_gone};
@@ -162,12 +162,7 @@ fn rename_under_names(
 
 fn ask_rename(containers: &Containers, record: &Record, name: &str) -> Result<Heard> {
     let name = name.to_owned();
-    ask(
-        containers,
-        &record.id,
-        &Question::Rename { name },
-        Some(BRIEF),
-    )
+    ask_at_most(containers, &record.id, &Question::Rename { name }, BRIEF)
 }
 
 fn held(id: &str) -> crate::error::Fault {

@@ -99,10 +99,13 @@ pub fn exec(
             input: session.interactive,
             sig_proxy: false,
             keys,
+            session: true,
         };
         attach(socket, how)?
     };
     Ok(match ended {
+        // The container's own end: whoever was asked for the process was not there any more.
+        Ended::Exited(..) if session.detach => return Err(improper().into()),
         Ended::Exited(code, note) => Outcome::Exited(u8::try_from(code).unwrap_or(255), note),
         // As podman: nobody waits for a detached process, so its codes are not told apart.
         Ended::NotStarted(_, text) if session.detach => Outcome::NotStarted(125, text),
@@ -112,14 +115,14 @@ pub fn exec(
     })
 }
 
+/// The container does not run (any more).
+pub(super) fn improper() -> Fault {
+    let text = "can only create exec sessions on running containers: container state improper";
+    Fault::new(Kind::NoSession, text)
+}
+
 /// A connection on which the session has been asked for.
 pub(super) fn open(containers: &Containers, record: &Record, session: &Session) -> Result<OwnedFd> {
-    let improper = || {
-        Fault::new(
-            Kind::NoSession,
-            "can only create exec sessions on running containers: container state improper",
-        )
-    };
     if record.state != State::Running {
         return Err(improper().into());
     }
@@ -160,6 +163,7 @@ fn hand_descriptors(socket: &OwnedFd, fds: &[OwnedFd]) -> Result<()> {
         };
         match Frame::decode(&buffer[..n]) {
             Some(Frame::Notice(WANTS_FDS)) => break,
+            Some(Frame::Busy) => drop(recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())),
             _ => return Ok(()),
         }
     }

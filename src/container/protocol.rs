@@ -22,6 +22,7 @@
 //! | 22 `Notice` | supervisor | UTF-8 text for the user |
 //! | 23 `Answer` | supervisor | JSON: the answer to an `Ask`, or the last piece of one |
 //! | 24 `AnswerMore` | supervisor | a piece of what the next `Answer` ends |
+//! | 25 `Busy` | supervisor | – : every second, to everyone, while the container's end is written to disk and nobody is heard |
 //! | 21 `Error` | supervisor | `u8` exit code, UTF-8 report: the container did not start |
 //!
 //! A client sends at most [`STDIN_WINDOW`] bytes of input that have not been acknowledged: a
@@ -90,6 +91,8 @@ pub enum Frame<'a> {
     Answer(&'a [u8]),
     /// A piece of the next answer.
     AnswerMore(&'a [u8]),
+    /// It lives, and what it does takes its time: who waits for an answer is to wait on.
+    Busy,
     /// The container did not start.
     Error {
         /// Exit code for the client: 125, 126 or 127.
@@ -131,6 +134,7 @@ impl<'a> Frame<'a> {
             Frame::Notice(text) => tagged(22, clip(text).as_bytes()),
             Frame::Answer(json) => tagged(23, json),
             Frame::AnswerMore(piece) => tagged(24, piece),
+            Frame::Busy => vec![25],
             Frame::Error { code, text } => {
                 let mut packet = vec![21, code];
                 packet.extend_from_slice(clip(text).as_bytes());
@@ -175,6 +179,7 @@ impl<'a> Frame<'a> {
             (22, bytes) => Frame::Notice(text(bytes)?),
             (23, json) => Frame::Answer(json),
             (24, piece) => Frame::AnswerMore(piece),
+            (25, []) => Frame::Busy,
             (21, [code, bytes @ ..]) => Frame::Error {
                 code: *code,
                 text: text(bytes)?,
@@ -248,6 +253,7 @@ mod tests {
             Frame::Answer(b"1"),
             Frame::AnswerMore(b"\""),
             Frame::Started,
+            Frame::Busy,
             Frame::Stdout(b""),
             Frame::Stderr(&[255; 10]),
             Frame::StdinAck(70000),

@@ -59,7 +59,7 @@ pub fn remove(store: &Store, record: &Record, how: How) -> Result<()> {
             return Err(conflict(&record, "as it does not end").into());
         }
         // With --rm its supervisor removes it: then there is nothing left to do.
-        match stop::stop(&containers, &record, how.timeout)? {
+        match stop::stop_to_remove(&containers, &record, how.timeout)? {
             None => return Ok(()),
             Some(now) => record = now,
         }

@@ -61,6 +61,7 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
         sig_proxy: request.sig_proxy,
         streams: request.attach.unwrap_or_default(),
         keys,
+        session: false,
     });
     let (socket, supervisor) = supervisor::launch(job)?;
     stay(socket, supervisor, id, how)

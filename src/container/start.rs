@@ -81,6 +81,7 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
         input: how.interactive && job.interactive,
         sig_proxy: how.sig_proxy,
         keys,
+        session: false,
     });
     launch(job, how)
 }

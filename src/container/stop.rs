@@ -2,19 +2,18 @@
 //!
 //! The supervisor is asked ([`super::ask`]); it sends the stop signal, kills when the time is over, and answers when
 //! the exit record is written. One that does not answer in time after that is killed: the container
-//! dies with it, and the record is written here, as for any dead supervisor.
+//! dies with it, and the record is written here, as for any dead supervisor. One that says that it is busy is not: it writes
+//! what the container wrote to disk, however long that takes, and a kill would lose it. Only where the container is to be
+//! removed nobody waits for that.
 
 use std::time::Duration;
 
-use super::ask::{Heard, Question, ask};
+use super::ask::{CLEANING, Heard, Question, ask, ask_at_most};
 use super::events::Action;
 use super::host;
 use super::record::{Containers, Record, STOP_TIMEOUT, State};
 use super::supervisor;
 use crate::error::{Fault, Kind, Result, failed};
-
-/// How long a supervisor may take over its own work, once the container has ended.
-const CLEANING: Duration = Duration::from_secs(20);
 
 /// Ends the container of `record`, and waits until its supervisor has cleaned up: its record then, `None` if it went
 /// with `--rm`. One that does not run is left as it is.
@@ -28,6 +27,27 @@ pub fn stop(
     record: &Record,
     timeout: Option<u64>,
 ) -> Result<Option<Record>> {
+    end(containers, record, timeout, true)
+}
+
+/// As [`stop`], for a container that is to be removed: what it wrote need not be on disk.
+///
+/// # Errors
+/// As there.
+pub(super) fn stop_to_remove(
+    containers: &Containers,
+    record: &Record,
+    timeout: Option<u64>,
+) -> Result<Option<Record>> {
+    end(containers, record, timeout, false)
+}
+
+fn end(
+    containers: &Containers,
+    record: &Record,
+    timeout: Option<u64>,
+    keep: bool,
+) -> Result<Option<Record>> {
     let mut record = record.clone();
     for _ in 0..3 {
         if !record.state.live() {
@@ -35,8 +55,13 @@ pub fn stop(
         }
         elsewhere(&record)?;
         let question = Question::Stop { timeout };
-        let patience = Some(patience(&record, timeout));
-        if ask(containers, &record.id, &question, patience)? == Heard::Silence {
+        let patience = patience(&record, timeout);
+        let heard = if keep {
+            ask(containers, &record.id, &question, Some(patience))?
+        } else {
+            ask_at_most(containers, &record.id, &question, patience)?
+        };
+        if heard == Heard::Silence {
             kill_supervisor(containers, &record);
         }
         match containers.load(&record.id)? {

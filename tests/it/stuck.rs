@@ -203,3 +203,80 @@ fn a_freeze_that_takes_its_time_keeps_nobody() {
     assert!(std::fs::metadata(&tar).unwrap().len() > 4 << 20);
     sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
 }
+
+/// A container `c` that ends when there is a file `/go`, or is asked to, and whose supervisor's first fsync of each thread takes
+/// `seconds` from now on.
+fn on_a_slow_disk(sandbox: &Sandbox, seconds: u32) -> Child {
+    let args = "run -d --network none --name c busybox sh -c";
+    let script = "echo content >/f; trap 'exit 3' TERM; echo ready; \
+                  until [ -e /go ]; do sleep 0.1; done; exit 3";
+    sandbox.rless(args.split(' ')).arg(script).ok();
+    wait_for("its line", Duration::from_secs(60), || {
+        sandbox.rless(["logs", "c"]).ok() == "ready\n"
+    });
+    let slow = format!("inject=fsync,fdatasync:delay_enter={seconds}000000:when=1");
+    let options = ["-e", "trace=fsync,fdatasync", "-e", &slow];
+    traced(supervisor(sandbox, "c"), &options)
+}
+
+/// It has ended as it wanted to, with all that it wrote.
+fn ended_in_order(sandbox: &Sandbox) {
+    let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
+    let state = sandbox.rless(["inspect", "-f", format, "c"]).ok();
+    assert_eq!(state, "exited 3 \n");
+    let content = sandbox.rless(["cp", "c:/f", "-"]).ok();
+    assert!(content.contains("content\n"));
+    sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
+fn a_supervisor_on_a_slow_disk_is_not_killed_for_it() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    // Longer than one may say nothing: the record that says that it is stopping.
+    let mut strace = on_a_slow_disk(&sandbox, 24);
+    let began = Instant::now();
+    let stop = sandbox.rless(["stop", "-t", "1", "c"]);
+    stop.within(Duration::from_secs(300)).ok();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(23), "it was not slow: {took:?}");
+    strace.wait().unwrap();
+    ended_in_order(&sandbox);
+}
+
+#[test]
+fn what_comes_while_a_supervisor_writes_the_last_changes_is_told_the_truth() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    let mut strace = on_a_slow_disk(&sandbox, 30);
+    let pid = sandbox.rless(["inspect", "-f", "{{.State.Pid}}", "c"]).ok();
+    let init = std::path::Path::new("/proc").join(pid.trim());
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
+    wait_for("its end", Duration::from_secs(60), || !init.exists());
+    // The record says that it runs, and nobody listens.
+    let ask = |args: &[&str]| sandbox.rless(args).spawn();
+    let asked = [
+        (ask(&["exec", "c", "true"]), 255, ""),
+        (ask(&["exec", "-d", "c", "true"]), 255, ""),
+        (ask(&["wait", "c"]), 0, "3\n"),
+        (ask(&["stop", "-t", "0", "c"]), 0, "c\n"),
+    ];
+    for (mut child, code, out) in asked {
+        let said = crate::harness::rest(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said}");
+        assert_eq!(crate::harness::rest(child.stdout.take()), out);
+        assert_eq!(
+            said.contains("can only create exec sessions on running containers"),
+            code == 255,
+            "{said}"
+        );
+    }
+    strace.wait().unwrap();
+    ended_in_order(&sandbox);
+}

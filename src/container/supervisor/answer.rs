@@ -13,11 +13,12 @@ use super::relay::Relay;
 use super::sessions::Around;
 use crate::container::ask::{Question, answer};
 use crate::container::events::Action;
+use crate::container::exec;
 use crate::container::protocol::Frame;
 use crate::container::record::{STOP_TIMEOUT, State};
 use crate::container::stop::{improper, unrestartable};
 use crate::container::update;
-use crate::error::{Fault, Kind, Result, failed, usage};
+use crate::error::{Result, failed, usage};
 use crate::sys::supervise::pidfd_kill;
 
 /// When a question is answered.
@@ -245,29 +246,30 @@ impl Relay<'_> {
         self.job.containers.emit(&self.job.record, action);
     }
 
-    pub(super) fn write_record(&self) {
-        if let Err(e) = self.job.place.replace(&self.job.record) {
+    pub(super) fn write_record(&mut self) {
+        let job = &*self.job;
+        let write = || job.place.replace(&job.record);
+        // Behind what the container writes to a slow disk.
+        if let Err(e) = self.front.busy(true, write) {
             crate::trace::mark(&format!("writing the record: {e:#}"));
         }
     }
 
     /// Hands the connection of client `i` to a process beside the first one.
     pub(super) fn hand_over(&mut self, i: usize, request: &[u8]) {
-        let improper = || {
-            let text =
-                "can only create exec sessions on running containers: container state improper";
-            Fault::new(Kind::NoSession, text)
-        };
         let socket = self.front.clients[i].fd();
-        let begun = self.init.ok_or_else(|| improper().into()).and_then(|init| {
-            let around = Around {
-                job: self.job,
-                init,
-                scope: self.scope,
-                agent: self.agent,
-            };
-            self.sessions.begin(around, socket, request)
-        });
+        let begun = self
+            .init
+            .ok_or_else(|| exec::improper().into())
+            .and_then(|init| {
+                let around = Around {
+                    job: self.job,
+                    init,
+                    scope: self.scope,
+                    agent: self.agent,
+                };
+                self.sessions.begin(around, socket, request)
+            });
         match begun {
             Ok(()) => self.front.clients[i].leave(),
             Err(e) => {

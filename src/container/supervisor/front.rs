@@ -1,10 +1,13 @@
 //! What outlives one run of the container's command: who listens, who is told, and the log.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{MsgFlags, send};
 use serde_json::{Value as Json, json};
 
 use super::clients::{self, Backlog, Client};
@@ -12,6 +15,9 @@ use super::log::Log;
 use super::{Job, Stream};
 use crate::container::protocol::{FRAME, Frame};
 use crate::error::{Result, failed};
+
+/// How often who waits is told that somebody lives.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Why a container is started again that no policy would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +81,40 @@ impl Front {
         for client in &mut self.clients {
             client.push(&Frame::Notice(text));
         }
+    }
+
+    /// Does `act`, during which nobody is heard. Where that may take its time (`long`) everyone is told that the supervisor is busy.
+    pub(super) fn busy<T>(&mut self, long: bool, act: impl FnOnce() -> T) -> T {
+        if !long {
+            return act();
+        }
+        let (over, ended) = channel::<()>();
+        let clients = self.clients.iter().filter(|c| !c.gone());
+        let known: Vec<BorrowedFd<'_>> = clients.map(Client::fd).collect();
+        let listener = self.listener.as_ref().map(AsFd::as_fd);
+        let tell = move || {
+            let mut come: Vec<OwnedFd> = Vec::new();
+            while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                come.extend(std::iter::from_fn(|| clients::accept(listener?)));
+                for fd in known.iter().copied().chain(come.iter().map(AsFd::as_fd)) {
+                    // Who takes nothing just now, or has gone, needs not be told.
+                    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                    let _ = send(fd.as_raw_fd(), &Frame::Busy.encode(), flags);
+                }
+            }
+            come
+        };
+        let (result, come) = thread::scope(|scope| {
+            // Without a thread to be had nobody is told.
+            let thread = thread::Builder::new().spawn_scoped(scope, tell);
+            let result = act();
+            drop(over);
+            let come = thread.ok().and_then(|thread| thread.join().ok());
+            (result, come.unwrap_or_default())
+        });
+        let come = come.into_iter().map(|socket| Client::new(socket, false));
+        self.clients.extend(come);
+        result
     }
 
     /// It will be started again when what runs has ended.

@@ -222,7 +222,7 @@ fn supervise(mut job: Job, client: OwnedFd) {
     trace::mark("taken down");
     job.record.state = State::Exited;
     (job.record.init, job.record.supervisor) = (None, None);
-    settle(&mut job);
+    front.busy(!job.record.auto_remove, || settle(&mut job));
     let note = if oom { "killed: out of memory" } else { "" };
     front.tell_end(code, note);
     trace::mark("told");
@@ -526,11 +526,14 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     let mut sessions = std::mem::take(&mut relay.sessions);
     front.kill_at = None;
     let code = exit_code(init.pid());
-    sessions.end(job);
     let oom = code == 137 && scope.is_some_and(|s| s.oom_kills() > 0);
     running.pasta = pasta;
     // What will be started again must find what it wrote, even if it goes at its end.
-    running.take_down(!job.record.auto_remove || front.will_begin_again());
+    let keep = !job.record.auto_remove || front.will_begin_again();
+    front.busy(keep || sessions.at_work(), || {
+        sessions.end(job);
+        running.take_down(keep);
+    });
     note_end(job, code, oom);
     End { code, oom, ran }
 }

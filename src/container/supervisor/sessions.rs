@@ -131,6 +131,11 @@ impl Sessions {
         Ok(())
     }
 
+    /// A thread does something for a client.
+    pub(super) fn at_work(&self) -> bool {
+        !self.threads.iter().all(JoinHandle::is_finished)
+    }
+
     /// Collects those that have ended.
     pub(super) fn reap(&mut self, job: &Job) {
         self.children
