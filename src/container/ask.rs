@@ -2,8 +2,7 @@
 //! live container asks it to.
 //!
 //! A question goes as an `Ask` frame over the attach socket, the answer comes back as an `Answer` ([`protocol`](super::protocol)).
-//! [`Question::Stop`] and [`Question::Wait`] are answered when the container has ended and its exit record is
-//! written. The socket is there from before the container starts: what is asked meanwhile is
+//! [`Question::Stop`] is answered when the container has ended for good, [`Question::Wait`] when what runs has, and the record says so. The socket is there from before the container starts: what is asked meanwhile is
 //! answered when it runs. While a restart policy waits, the supervisor lives and answers.
 //!
 //! [`ask`] says `Nobody` when no supervisor lives to answer. The caller then looks again
@@ -43,7 +42,7 @@ pub enum Question {
         /// Seconds until it is killed; `None`: as it was made.
         timeout: Option<u64>,
     },
-    /// Tell the exit code when the container has ended for good.
+    /// Tell the exit code when what runs has ended, whether it is started again or not.
     Wait,
     /// Send a signal to its first process.
     Kill {

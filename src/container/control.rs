@@ -206,8 +206,8 @@ impl std::str::FromStr for Condition {
     }
 }
 
-/// Waits until one of `conditions` holds: its exit code, -1 when it has none. One that was removed meanwhile has the
-/// code that its supervisor told last, else -1.
+/// Waits until one of `conditions` holds: its exit code, -1 when it has none or was removed meanwhile. Of one that a restart
+/// policy starts again that is the first exit after the call, as with podman.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -218,10 +218,9 @@ pub fn wait(
     interval: Duration,
 ) -> Result<i32> {
     let only_end = conditions.iter().all(|c| *c == Condition::Ended);
-    let mut told = None;
     loop {
         let Some(record) = containers.load(id)? else {
-            return Ok(told.unwrap_or(-1));
+            return Ok(-1);
         };
         let checked = record.healthcheck.as_ref();
         let checked = checked.is_some_and(|plan| plan.check.command().is_some());
@@ -247,9 +246,11 @@ pub fn wait(
         if only_end && record.state.live() {
             if let Heard::Done(answer) = ask(containers, id, &Question::Wait, None)? {
                 let code = answer.get("exit_code").and_then(Json::as_i64);
-                told = code.and_then(|c| i32::try_from(c).ok());
+                if let Some(code) = code.and_then(|c| i32::try_from(c).ok()) {
+                    return Ok(code);
+                }
             }
-            // The record says the same in a moment.
+            // The record says it in a moment.
             std::thread::sleep(Duration::from_millis(2));
         } else {
             std::thread::sleep(interval);

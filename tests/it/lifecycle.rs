@@ -316,8 +316,10 @@ fn a_failing_container_is_started_again_so_often() {
     let sandbox = Sandbox::new(world);
     let script = "echo up; echo x >> /runs; exit 7";
     detached(&sandbox, "c", &["--restart", "on-failure:2"], script);
+    wait_for("its last run", Duration::from_secs(60), || {
+        runs(&sandbox, "c") == "exited 2"
+    });
     assert_eq!(sandbox.rless(["wait", "c"]).ok(), "7\n");
-    assert_eq!(runs(&sandbox, "c"), "exited 2");
     sandbox.assert_quiet();
     // In the foreground its output goes on over the restarts, and the last code counts.
     let output = sandbox.rless(["start", "-a", "c"]).exits(7);
@@ -444,6 +446,27 @@ fn a_restart_is_told_of_and_a_paused_one_is_refused() {
     assert_eq!(told(&sandbox, "c").1, wanted);
     assert_eq!(told(&sandbox, "d").1, ["start", "restart", "died", "start"]);
     sandbox.rless(["rm", "-f", "-a", "-t", "0"]).ok();
+}
+
+#[test]
+fn a_wait_ends_with_the_first_exit_whatever_comes_after() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let script = "echo up; until [ -e /go ]; do sleep 0.1; done; rm /go; exit 4";
+    detached(&sandbox, "c", &["--restart", "always"], script);
+    let mut waits: Vec<_> = (0..2)
+        .map(|_| sandbox.rless(["wait", "c"]).spawn())
+        .collect();
+    // Each run ends when it is told to; who is not heard before one is before the next.
+    wait_for("their end", Duration::from_secs(60), || {
+        sandbox.rless(["exec", "c", "touch", "/go"]).run();
+        waits.iter_mut().all(|w| w.try_wait().unwrap().is_some())
+    });
+    for wait in &mut waits {
+        assert_eq!(crate::harness::rest(wait.stdout.take()), "4\n");
+    }
+    assert!(!runs(&sandbox, "c").starts_with("exited"));
+    sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
 }
 
 #[test]

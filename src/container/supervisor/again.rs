@@ -82,6 +82,8 @@ fn rest(job: &mut Job, front: &mut Front, pause: Duration) {
         restarts: (0, Instant::now()),
     };
     relay.write_record();
+    let code = relay.job.record.exit_code;
+    relay.front.tell_exit(code.unwrap_or(137));
     relay.run();
 }
 

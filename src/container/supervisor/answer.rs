@@ -25,8 +25,10 @@ use crate::sys::supervise::pidfd_kill;
 enum Answered {
     /// It is done.
     Now,
-    /// When the container has ended.
+    /// When the container has ended for good.
     AtTheEnd,
+    /// When what runs has ended.
+    AtTheExit,
     /// When the container has been started again.
     WhenBegunAgain,
     /// When it is done, by who does it.
@@ -44,6 +46,7 @@ impl Relay<'_> {
         match answer {
             Ok(Answered::Now) => self.front.clients[i].answer(Ok(Json::Null)),
             Ok(Answered::AtTheEnd) => self.front.clients[i].awaits_end = true,
+            Ok(Answered::AtTheExit) => self.front.clients[i].awaits_exit = true,
             Ok(Answered::WhenBegunAgain) => self.front.clients[i].awaits_restart = true,
             Ok(Answered::ByAnother) => {}
             Err(e) => self.front.clients[i].answer(Err(e)),
@@ -53,7 +56,7 @@ impl Relay<'_> {
     /// Does what client `i` asked for.
     fn act(&mut self, i: usize, question: Question) -> Result<Answered> {
         match question {
-            Question::Wait => return Ok(Answered::AtTheEnd),
+            Question::Wait => return Ok(Answered::AtTheExit),
             Question::Stop { timeout } => {
                 self.stop(timeout);
                 return Ok(Answered::AtTheEnd);

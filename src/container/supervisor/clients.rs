@@ -37,8 +37,10 @@ pub(super) struct Client {
     /// Has said hello (the first client need not).
     pub(super) welcome: bool,
     gone: bool,
-    /// It gets its answer when the container has ended.
+    /// It gets its answer when the container has ended for good.
     pub(super) awaits_end: bool,
+    /// It gets its answer when what runs has ended, whatever comes after.
+    pub(super) awaits_exit: bool,
     /// It gets its answer when the container has been started again.
     pub(super) awaits_restart: bool,
     /// It gets its answer when the health check of this number has ended.
@@ -61,6 +63,7 @@ impl Client {
             welcome: first,
             gone: false,
             awaits_end: false,
+            awaits_exit: false,
             awaits_restart: false,
             awaits_check: None,
             holds: false,
@@ -105,7 +108,7 @@ impl Client {
 
     /// Answers its question.
     pub(super) fn answer(&mut self, result: Result<serde_json::Value>) {
-        self.awaits_end = false;
+        (self.awaits_end, self.awaits_exit) = (false, false);
         for packet in ask::answer(result) {
             self.send(packet);
         }

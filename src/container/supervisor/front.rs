@@ -130,6 +130,13 @@ impl Front {
         }
     }
 
+    /// Tells those who wait for an exit, which may not be the last, its code.
+    pub(super) fn tell_exit(&mut self, code: i32) {
+        for client in self.clients.iter_mut().filter(|c| c.awaits_exit) {
+            client.answer(Ok(json!({ "exit_code": code })));
+        }
+    }
+
     /// Tells every client that the container has ended for good.
     pub(super) fn tell_end(&mut self, code: i32, note: &str) {
         // Who has come in the last moment, too.
@@ -142,7 +149,7 @@ impl Front {
         }
         self.tell_restarted(|| Err(failed("it was stopped before it was started again").into()));
         for client in &mut self.clients {
-            if client.awaits_end {
+            if client.awaits_end || client.awaits_exit {
                 client.answer(Ok(json!({ "exit_code": code })));
             } else {
                 client.push(&Frame::Exit { code, note });
