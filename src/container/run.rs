@@ -5,14 +5,18 @@
 //! step fails. A pull, which needs threads, happens in a child process.
 
 use std::io::IsTerminal;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
 
 use super::attach::{Attach, Ended, attach, wait_started};
 use super::descriptors::Descriptors;
 use super::logs::{self, Driver};
 use super::make::make;
+use super::protocol::{FRAME, Frame};
 use super::record::{Containers, State};
 use super::request::Request;
 use super::restart::Restart;
@@ -95,11 +99,12 @@ pub(super) fn stay(
     id: String,
     how: Option<Attach>,
 ) -> Result<Outcome> {
+    let last = socket.try_clone().context("keeping the connection")?;
     let ended = match how {
         None => wait_started(&socket)?,
         Some(how) => attach(socket, how)?,
     };
-    if !matches!(ended, Ended::Detached | Ended::Left(_)) {
+    if !matches!(ended, Ended::Detached | Ended::Left(_)) && !stays(&last) {
         let _ = nix::sys::wait::waitpid(supervisor, None);
         trace::mark("supervisor gone");
     }
@@ -109,6 +114,20 @@ pub(super) fn stay(
         Ended::Left(code) => Outcome::Exited(code, String::new()),
         Ended::Detached => Outcome::Running(id),
     })
+}
+
+/// Whether a supervisor that has told the end stays for others who read slower, and not for the caller. It closes the connection
+/// when it ends.
+fn stays(socket: &OwnedFd) -> bool {
+    let mut buffer = [0; FRAME];
+    loop {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            Ok(n) if n > 0 && Frame::decode(&buffer[..n]) == Some(Frame::Busy) => return true,
+            Ok(n) if n > 0 => {}
+            _ => return false,
+        }
+    }
 }
 
 fn check(request: &Request) -> Result<()> {

@@ -292,6 +292,35 @@ fn a_front_end_that_is_slow_was_attached_before_the_end() {
 }
 
 #[test]
+fn who_ran_it_does_not_wait_for_who_reads_it_slowly() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let script = "until [ -e /go ]; do sleep 0.1; done; dd if=/dev/zero bs=1024 count=900; exit 5";
+    let run = ["run", "--net", "none", "--name", "c", "busybox", "sh", "-c"];
+    let mut run = sandbox.rless(run).arg(script).spawn();
+    wait_for("its start", Duration::from_secs(60), || {
+        sandbox.rless(["ps", "--format", "{{.State}}"]).ok() == "running\n"
+    });
+    let mut slow = sandbox.rless(["attach", "--no-stdin", "c"]).spawn();
+    let attached = ["events", "--stream=false", "--filter", "event=attach"];
+    wait_for("both", Duration::from_secs(60), || {
+        sandbox.rless(attached).ok().lines().count() == 2
+    });
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
+    let out = crate::harness::rest(run.stdout.take());
+    assert_eq!(out.len(), 900 << 10);
+    wait_for("the end of run", Duration::from_secs(60), || {
+        run.try_wait().unwrap().is_some()
+    });
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+    assert!(slow.try_wait().unwrap().is_none());
+    sandbox.rless(["rm", "c"]).ok();
+    let out = crate::harness::rest(slow.stdout.take());
+    assert_eq!(out.trim_end().len(), 900 << 10);
+    assert!(slow.wait().unwrap().code().is_some());
+}
+
+#[test]
 fn stats_count_what_a_container_does() {
     let world = world!();
     let sandbox = Sandbox::shared(world);

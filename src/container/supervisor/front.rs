@@ -162,6 +162,11 @@ impl Front {
         self.listener = None;
         let mut buffer = [0; FRAME];
         while self.clients.iter().any(|c| c.waiting() && !c.gone()) {
+            // Who waits for this process to end (`run`) has everything, and need not wait for others.
+            let first = self.clients.iter_mut().filter(|c| c.first);
+            first
+                .filter(|c| !c.waiting())
+                .for_each(|c| c.push(&Frame::Busy));
             self.clients.retain(|c| c.waiting() && !c.gone());
             let flags = PollFlags::POLLIN | PollFlags::POLLOUT;
             let fds = self.clients.iter().map(|c| PollFd::new(c.fd(), flags));
