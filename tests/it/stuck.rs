@@ -48,7 +48,7 @@ pub(crate) fn stands_in(task: &std::path::Path, states: &str, calls: &[i64]) -> 
 }
 
 /// strace on a process and its threads, attached when this returns.
-fn traced(pid: Pid, options: &[&str]) -> Child {
+pub(crate) fn traced(pid: Pid, options: &[&str]) -> Child {
     let mut strace = Command::new("strace")
         .args(["-f", "-o", "/dev/null"])
         .args(options)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cmd, Sandbox, wait_for, waits, world};
+use crate::harness::{Cmd, Sandbox, skip, wait_for, waits, world};
 use crate::pty::Pty;
 
 /// Makes a detached container that runs `script`.
@@ -289,6 +289,35 @@ fn a_front_end_that_is_slow_was_attached_before_the_end() {
     let events = sandbox.rless(["events", "--stream=false"]).args(format);
     assert_eq!(events.ok().matches("attach").count(), 2);
     sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
+fn what_has_died_can_be_removed() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    let script = "until [ -e /go ]; do sleep 0.1; done";
+    detached(&sandbox, "c", &[], script);
+    // The exit record takes its time.
+    let slow = "inject=fsync:delay_enter=2000000";
+    let options = ["-e", "trace=fsync", "-e", slow];
+    let mut strace = crate::stuck::traced(crate::stuck::supervisor(&sandbox, "c"), &options);
+    let died = ["events", "--filter", "event=died"];
+    let mut died = sandbox.rless(died).spawn();
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
+    let mut line = String::new();
+    let events = died.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(events), &mut line).unwrap();
+    assert!(line.contains("container died"), "{line}");
+    sandbox.rless(["rm", "c"]).ok();
+    died.kill().unwrap();
+    died.wait().unwrap();
+    strace.wait().unwrap();
+    let events = ["events", "--stream=false", "--format", "{{.Status}}"];
+    let events = sandbox.rless(events).ok();
+    assert!(events.ends_with("died\ncleanup\nremove\n"), "{events}");
 }
 
 #[test]

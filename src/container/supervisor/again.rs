@@ -10,7 +10,7 @@ use super::health::Checks;
 use super::relay::Relay;
 use super::sessions::Sessions;
 use super::streams::Streams;
-use super::{End, Job, live, note_end, start};
+use super::{End, Job, live, note_end, start, tell_died};
 use crate::cgroup::Scope;
 use crate::container::events::Action;
 use crate::container::record::State;
@@ -45,6 +45,7 @@ pub(super) fn repeat(
             _ => pace.pause(end.ran),
         };
         rest(job, front, pause);
+        end.told = true;
         if front.ending {
             return end;
         }
@@ -82,6 +83,10 @@ fn rest(job: &mut Job, front: &mut Front, pause: Duration) {
         restarts: (0, Instant::now()),
     };
     relay.write_record();
+    tell_died(relay.job);
+    if !relay.job.record.auto_remove {
+        relay.tell(Action::Cleanup);
+    }
     let code = relay.job.record.exit_code;
     relay.front.tell_exit(code.unwrap_or(137));
     relay.run();
@@ -110,11 +115,7 @@ fn not_started(job: &mut Job, front: &mut Front, e: &anyhow::Error) -> End {
     front.notice(&format!("{text}\n"));
     front.tell_restarted(|| Err(failed(message(e)).into()));
     job.record.started = Some(jiff::Timestamp::now());
-    note_end(job, code, false);
+    let end = note_end(job, code, false);
     job.record.error = Some(text);
-    End {
-        code,
-        oom: false,
-        ran: Duration::ZERO,
-    }
+    end
 }

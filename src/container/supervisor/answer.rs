@@ -245,7 +245,7 @@ impl Relay<'_> {
         }
     }
 
-    fn tell(&self, action: Action) {
+    pub(super) fn tell(&self, action: Action) {
         self.job.containers.emit(&self.job.record, action);
     }
 

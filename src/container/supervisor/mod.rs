@@ -215,14 +215,14 @@ fn supervise(mut job: Job, client: OwnedFd) {
     if let Some(scope) = scope {
         scope.remove();
     }
-    let End { code, oom, .. } = match ended {
+    let End { code, oom, told, .. } = match ended {
         Ok(end) => end,
         Err(e) => return fail(job, front.clients.swap_remove(0), &e),
     };
     trace::mark("taken down");
     job.record.state = State::Exited;
     (job.record.init, job.record.supervisor) = (None, None);
-    front.busy(!job.record.auto_remove, || settle(&mut job));
+    front.busy(!job.record.auto_remove, || settle(&mut job, !told));
     let note = if oom { "killed: out of memory" } else { "" };
     front.tell_end(code, note);
     trace::mark("told");
@@ -456,6 +456,8 @@ struct End {
     oom: bool,
     /// How long it ran, whatever was done to the clock on the wall.
     ran: Duration,
+    /// Its event is out.
+    told: bool,
 }
 
 /// One run of the container, from the first instruction of its command until everything of it is taken down.
@@ -465,6 +467,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
             code: 137,
             oom: false,
             ran: Duration::ZERO,
+            told: false,
         };
     };
     let start = Instant::now();
@@ -534,8 +537,10 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         sessions.end(job);
         running.take_down(keep);
     });
-    note_end(job, code, oom);
-    End { code, oom, ran }
+    End {
+        ran,
+        ..note_end(job, code, oom)
+    }
 }
 
 fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
@@ -577,22 +582,28 @@ fn exit_code(init: Pid) -> i32 {
     }
 }
 
-/// Notes how it ended, in the record (not yet on disk) and as an event.
-fn note_end(job: &mut Job, code: i32, oom: bool) {
+/// Notes how it ended, in the record (not yet on disk).
+fn note_end(job: &mut Job, code: i32, oom: bool) -> End {
     let record = &mut job.record;
     record.exit_code = Some(code);
     record.oom_killed = oom;
     record.finished = Some(Timestamp::now());
     record.init = None;
-    let died = Event {
-        exit_code: Some(code),
-        ..Event::container(record, Action::Died)
-    };
-    let mut events = vec![died];
-    if !record.auto_remove {
-        events.push(Event::container(record, Action::Cleanup));
+    End {
+        code,
+        oom,
+        ran: Duration::ZERO,
+        told: false,
     }
-    events::emit(job.containers.events_dir(), &events);
+}
+
+/// Tells that it died, when the record says so: who hears it may do at once what a container that runs refuses.
+fn tell_died(job: &Job) {
+    let died = Event {
+        exit_code: job.record.exit_code,
+        ..Event::container(&job.record, Action::Died)
+    };
+    events::emit(job.containers.events_dir(), &[died]);
 }
 
 /// The end of a container that did not start.
@@ -604,18 +615,27 @@ fn fail(mut job: Job, mut client: Client, e: &anyhow::Error) {
     record.exit_code = Some(i32::from(code));
     record.error = Some(text.clone());
     (record.init, record.supervisor) = (None, None);
-    settle(&mut job);
+    settle(&mut job, false);
     client.push(&Frame::Error { code, text: &text });
 }
 
-/// Writes the exit record, or removes the container.
-fn settle(job: &mut Job) {
+/// Writes the exit record, or removes the container; tells that it `died`, if that is not known yet.
+fn settle(job: &mut Job, died: bool) {
     let result = if job.record.auto_remove {
+        if died {
+            tell_died(job);
+        }
         job.containers.erase(&job.record, true)
     } else {
         let written = job.place.replace(&job.record);
+        if died {
+            tell_died(job);
+        }
         Containers::make_durable(&job.place);
         let _ = std::fs::remove_dir_all(&job.place.live);
+        if died {
+            job.containers.emit(&job.record, Action::Cleanup);
+        }
         written
     };
     if let Err(e) = result {
