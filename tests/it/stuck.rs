@@ -280,3 +280,36 @@ fn what_comes_while_a_supervisor_writes_the_last_changes_is_told_the_truth() {
     strace.wait().unwrap();
     ended_in_order(&sandbox);
 }
+
+#[test]
+fn last_changes_that_cannot_be_written_are_told() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    let run = ["run", "--network", "none", "--name", "c", "busybox"];
+    let script = "echo ready; until [ -e /go ]; do sleep 0.1; done; echo content >/f";
+    let mut run = sandbox.rless(run).args(["sh", "-c", script]).spawn();
+    wait_for("its start", Duration::from_secs(60), || {
+        let logs = sandbox.rless(["logs", "c"]).run();
+        logs.code() == 0 && logs.out == "ready\n"
+    });
+    let calls = "fdatasync,syncfs,sync_file_range";
+    let (trace, fail) = (
+        format!("trace={calls}"),
+        format!("inject={calls}:error=EIO"),
+    );
+    let mut strace = traced(supervisor(&sandbox, "c"), &["-e", &trace, "-e", &fail]);
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
+    let said = crate::harness::rest(run.stderr.take());
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    strace.wait().unwrap();
+    let format = "{{.State.Error}}";
+    let error = sandbox.rless(["inspect", "-f", format, "c"]).ok();
+    for text in [said, error] {
+        assert!(text.contains("what the container wrote last may be lost"));
+        assert!(text.contains("I/O error"), "{text}");
+    }
+    sandbox.rless(["rm", "c"]).ok();
+}

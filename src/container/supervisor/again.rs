@@ -115,7 +115,7 @@ fn not_started(job: &mut Job, front: &mut Front, e: &anyhow::Error) -> End {
     front.notice(&format!("{text}\n"));
     front.tell_restarted(|| Err(failed(message(e)).into()));
     job.record.started = Some(jiff::Timestamp::now());
-    let end = note_end(job, code, false);
+    let end = note_end(job, code, false, Duration::ZERO);
     job.record.error = Some(text);
     end
 }

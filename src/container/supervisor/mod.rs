@@ -303,7 +303,10 @@ impl Running {
     /// Ends everything, last first; what fails on the way does not stop the rest.
     ///
     /// `keep`: the container's changes will be needed, so they are made durable.
-    fn take_down(&mut self, keep: bool) {
+    ///
+    /// # Errors
+    /// They could not be.
+    fn take_down(&mut self, keep: bool) -> Result<()> {
         if let Some(init) = self.init.take() {
             let _ = pidfd_kill(init.pidfd(), libc::SIGKILL);
             let _ = waitpid(init.pid(), None);
@@ -314,12 +317,13 @@ impl Running {
         if let Some(mut pasta) = self.pasta.take() {
             pasta.stop();
         }
-        if let Some(server) = self.server.take() {
-            let _ = if keep {
-                server.stop()
-            } else {
-                server.discard()
-            };
+        match self.server.take() {
+            Some(server) if keep => server.stop(),
+            Some(server) => {
+                let _ = server.discard();
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }
@@ -330,7 +334,7 @@ fn start(job: &Job, scope: &mut Option<Scope>) -> Result<Running> {
     match bring_up(job, &mut running, scope) {
         Ok(()) => Ok(running),
         Err(e) => {
-            running.take_down(!job.record.auto_remove);
+            let _ = running.take_down(!job.record.auto_remove);
             Err(e)
         }
     }
@@ -533,14 +537,14 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     running.pasta = pasta;
     // What will be started again must find what it wrote, even if it goes at its end.
     let keep = !job.record.auto_remove || front.will_begin_again();
-    front.busy(keep || sessions.at_work(), || {
+    let down = front.busy(keep || sessions.at_work(), || {
         sessions.end(job);
-        running.take_down(keep);
+        running.take_down(keep)
     });
-    End {
-        ran,
-        ..note_end(job, code, oom)
+    if let Err(e) = down {
+        note_loss(job, front, e);
     }
+    note_end(job, code, oom, ran)
 }
 
 fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
@@ -583,7 +587,7 @@ fn exit_code(init: Pid) -> i32 {
 }
 
 /// Notes how it ended, in the record (not yet on disk).
-fn note_end(job: &mut Job, code: i32, oom: bool) -> End {
+fn note_end(job: &mut Job, code: i32, oom: bool, ran: Duration) -> End {
     let record = &mut job.record;
     record.exit_code = Some(code);
     record.oom_killed = oom;
@@ -592,9 +596,17 @@ fn note_end(job: &mut Job, code: i32, oom: bool) -> End {
     End {
         code,
         oom,
-        ran: Duration::ZERO,
+        ran,
         told: false,
     }
+}
+
+/// Tells, and notes, that its last changes could not be written: the program has heard nothing of that, and may have ended well.
+fn note_loss(job: &mut Job, front: &mut Front, e: anyhow::Error) {
+    let text = error::report(&e.context("what the container wrote last may be lost"));
+    front.notice(&format!("{text}\n"));
+    front.log.flush();
+    job.record.error = Some(text);
 }
 
 /// Tells that it died, when the record says so: who hears it may do at once what a container that runs refuses.
