@@ -292,6 +292,25 @@ fn a_front_end_that_is_slow_was_attached_before_the_end() {
 }
 
 #[test]
+fn a_process_beside_has_died_however_slowly_it_is_read() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    detached(&sandbox, "c", &[], "sleep 1000");
+    // More than the two pipes and the client take, less than what has the program wait for its reader.
+    let exec = ["exec", "c", "dd", "if=/dev/zero", "bs=1024", "count=500"];
+    let mut exec = sandbox.rless(exec).spawn();
+    let died = "events --stream=false --filter event=exec_died";
+    wait_for("its end", Duration::from_secs(60), || {
+        sandbox.rless(died.split(' ')).ok().lines().count() == 1
+    });
+    // Nor does its reader keep the container.
+    sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
+    let out = crate::harness::rest(exec.stdout.take());
+    assert_eq!(out.len(), 500 << 10);
+    assert_eq!(exec.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn what_has_died_can_be_removed() {
     let world = world!();
     if !world.root {

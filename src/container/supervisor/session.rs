@@ -38,7 +38,7 @@ use crate::runtime::idmap::{IdRange, Mapping, Rung};
 use crate::runtime::{Accounts, Init, Join, join};
 use crate::store::files::read_json;
 use crate::sys::file::{duplicate_from, receive_message};
-use crate::sys::supervise::pidfd_kill;
+use crate::sys::supervise::{fork, pidfd_kill};
 use crate::sys::tty::WindowSize;
 use crate::trace;
 
@@ -385,12 +385,16 @@ impl Live<'_> {
         }
     }
 
-    /// Tells the client, and waits until it has taken everything.
+    /// Tells the client, and waits until it has taken everything, in a process of its own if that does not go at once.
     fn end(mut self, code: i32, scope: Option<&Scope>) {
         self.client.push(&Frame::Exit { code, note: "" });
         if self.client.waiting() && !self.client.gone() {
-            // Who reads slowly must not hold the container's control group up.
+            // Who reads slowly must hold up neither the container's control group nor its supervisor, which waits for us and tells
+            // the end: another process stays with him.
             let _ = scope.map(Scope::step_back);
+            if let Ok(Some(_)) = fork() {
+                return;
+            }
         }
         let mut buffer = [0; FRAME];
         while self.client.waiting() && !self.client.gone() {
