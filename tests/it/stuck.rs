@@ -282,6 +282,31 @@ fn what_comes_while_a_supervisor_writes_the_last_changes_is_told_the_truth() {
 }
 
 #[test]
+fn a_restart_policy_has_patience_with_a_slow_disk() {
+    let world = world!();
+    if !world.root {
+        skip!("needs root: a supervisor is closed to others");
+    }
+    let sandbox = Sandbox::new(world);
+    let args = "run -d --network none --restart on-failure:2 --name c busybox sh -c";
+    let script = "echo up; until [ -e /go ]; do sleep 0.1; done; exit 3";
+    sandbox.rless(args.split(' ')).arg(script).ok();
+    // The record of the second start is not flushed when the second run ends.
+    let slow = "inject=fsync:delay_enter=8000000:when=1";
+    let options = ["-e", "trace=fsync", "-e", slow];
+    let mut strace = traced(supervisor(&sandbox, "c"), &options);
+    sandbox.rless(["exec", "c", "touch", "/go"]).ok();
+    let format = "{{.State}} {{.Restarts}}";
+    wait_for("its last end", Duration::from_secs(200), || {
+        sandbox.rless(["ps", "-a", "--format", format]).ok() == "exited 2\n"
+    });
+    strace.wait().unwrap();
+    let logs = sandbox.rless(["logs", "c"]).run();
+    assert_eq!((&*logs.out, &*logs.err), ("up\nup\nup\n", ""));
+    sandbox.rless(["rm", "c"]).ok();
+}
+
+#[test]
 fn last_changes_that_cannot_be_written_are_told() {
     let world = world!();
     if !world.root {

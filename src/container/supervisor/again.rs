@@ -58,6 +58,10 @@ pub(super) fn repeat(
             job.record.restarts += 1;
             job.containers.emit(&job.record, Action::Restart);
         }
+        if let Some(flush) = front.flush.take() {
+            // On a slow disk it takes its time, and ends by itself.
+            let _ = front.busy(true, || flush.join());
+        }
         end = match renew(job).and_then(|()| start(job, scope)) {
             Ok(running) => live(job, front, running, scope.as_ref()),
             Err(e) => not_started(job, front, &e),

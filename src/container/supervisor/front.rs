@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -49,6 +49,8 @@ pub(super) struct Front {
     pub(super) ending: bool,
     /// It is to be started again when it has ended, whatever its policy says, and why.
     pub(super) again: Option<Again>,
+    /// The thread that flushes the record of the last start.
+    pub(super) flush: Option<JoinHandle<()>>,
     /// When it is killed because it was asked to end and did not.
     pub(super) kill_at: Option<Instant>,
 }
@@ -71,6 +73,7 @@ impl Front {
             input_ended: false,
             ending: false,
             again: None,
+            flush: None,
             kill_at: None,
         }
     }

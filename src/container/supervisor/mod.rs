@@ -30,6 +30,7 @@ mod streams;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -215,16 +216,16 @@ fn supervise(mut job: Job, client: OwnedFd) {
     if let Some(scope) = scope {
         scope.remove();
     }
-    let End { code, oom, told, .. } = match ended {
+    let end = match ended {
         Ok(end) => end,
         Err(e) => return fail(job, front.clients.swap_remove(0), &e),
     };
     trace::mark("taken down");
     job.record.state = State::Exited;
     (job.record.init, job.record.supervisor) = (None, None);
-    front.busy(!job.record.auto_remove, || settle(&mut job, !told));
-    let note = if oom { "killed: out of memory" } else { "" };
-    front.tell_end(code, note);
+    front.busy(!job.record.auto_remove, || settle(&mut job, !end.told));
+    let note = if end.oom { "killed: out of memory" } else { "" };
+    front.tell_end(end.code, note);
     trace::mark("told");
     // The container is over: who waits for its lock need not wait for a slow reader.
     drop(job);
@@ -483,7 +484,7 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     let checks = Checks::new(job.record.healthcheck.as_ref(), &job.record.health);
     // Clients learn of it when the record says so: `run -d; ps` must show a running container.
     let helper = pasta.as_ref().and_then(Pasta::pid);
-    record_start(job, init.pid(), helper, scope);
+    front.flush = record_start(job, init.pid(), helper, scope);
     // In one write, of who tells the end: a command that is over at once is attached to before.
     let mut began = vec![Action::Init, Action::Start];
     began.extend(std::mem::take(&mut job.attached).then_some(Action::Attach));
@@ -515,10 +516,8 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
         pasta,
         restarts: (0, Instant::now()),
     };
-    relay.front.kill_at = relay
-        .job
-        .timeout
-        .and_then(|t| Instant::now().checked_add(t));
+    let limit = relay.job.timeout;
+    relay.front.kill_at = limit.and_then(|t| Instant::now().checked_add(t));
     // After a restart: input that had ended has, and what the last run did not take is acknowledged.
     relay.write_input(PollFlags::empty());
     relay.run();
@@ -547,7 +546,13 @@ fn live(job: &mut Job, front: &mut Front, mut running: Running, scope: Option<&S
     note_end(job, code, oom, ran)
 }
 
-fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Scope>) {
+/// Writes down that it runs: the thread that flushes that, if it is kept.
+fn record_start(
+    job: &mut Job,
+    init: Pid,
+    helper: Option<u32>,
+    scope: Option<&Scope>,
+) -> Option<JoinHandle<()>> {
     job.record.state = State::Running;
     (
         job.record.exit_code,
@@ -568,14 +573,15 @@ fn record_start(job: &mut Job, init: Pid, helper: Option<u32>, scope: Option<&Sc
     }
     // Not flushed on the start-up path; one that a power cut tears right now is put together again (`damaged.rs`).
     let _ = job.place.write(&job.record);
-    if !job.record.auto_remove {
-        // Off the start-up path: an fsync takes milliseconds on a disk.
-        let place = job.place.clone();
-        let flush = move || Containers::make_durable(&place);
-        // Without a thread to be had, the kernel writes it in its own time.
-        let _ = std::thread::Builder::new().spawn(flush);
-    }
     trace::mark("recorded");
+    if job.record.auto_remove {
+        return None;
+    }
+    // Off the start-up path: an fsync takes milliseconds on a disk.
+    let place = job.place.clone();
+    let flush = move || Containers::make_durable(&place);
+    // Without a thread to be had, the kernel writes it in its own time.
+    std::thread::Builder::new().spawn(flush).ok()
 }
 
 fn exit_code(init: Pid) -> i32 {
