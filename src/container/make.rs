@@ -404,7 +404,8 @@ fn resolve_mount(store: &Store, mount: &MountRequest, made: &mut Made) -> Result
         target: mount.target.clone(),
         source: None,
         options: mount.options.clone(),
-        copy_up: mount.copy_up && !mount.read_only(),
+        // A volume is filled before it is mounted.
+        copy_up: mount.copy_up && !(mount.read_only() && mount.source == Source::Tmpfs),
         volume: None,
         anonymous: false,
     };

@@ -21,7 +21,7 @@ use super::spec::mounts::{Defaults, Ipc, Resolved, SHM_SIZE};
 use super::spec::{self, ImageSays, Parts};
 use super::supervisor::Job;
 use super::user::{self, User};
-use super::{image, shared, terminal};
+use super::{image, shared, terminal, volumes};
 use crate::cow::Cow;
 use crate::error::{Result, ResultExt, failed, usage};
 use crate::network::{self, NetworkMode, Published};
@@ -119,6 +119,10 @@ pub fn prepare(
     let asks = told.is_some();
     files.extend(told.map(|path| (notify::INSIDE, path)));
     trace::mark("files written");
+    let volumes = stored.mounts.iter().filter(|m| m.volume.is_some());
+    for content in volumes.filter_map(|m| m.source.as_ref()) {
+        volumes::adopt(content)?;
+    }
     let mut spec = build_spec(
         request,
         says,

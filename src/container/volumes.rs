@@ -3,6 +3,7 @@
 //! ```text
 //! volumes/NAME/_data         content
 //! volumes/NAME/volume.json   what is known of it; never changed
+//! volumes/NAME/state         what its first container has put into it (`runtime/rootfs/fill.rs`)
 //! volumes/NAME/owner         symbolic link to the ID of the container it goes with: anonymous ones only
 //! volumes/.new/, .gone/      volumes in the making, and removed ones (`swept.rs`)
 //! ```
@@ -21,7 +22,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,6 +39,7 @@ use super::record::unless_gone;
 use super::swept::{self, Making};
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::runtime::idmap::{self, Userns};
+use crate::runtime::rootfs::fill::{self, State};
 use crate::store::files::{self, Lock};
 
 /// Name under which this program deletes a directory inside a user namespace.
@@ -45,6 +47,8 @@ pub const ROLE: &str = "rless-delete-tree";
 
 const OWNER: &str = "owner";
 const ABOUT: &str = "volume.json";
+/// Name of its state file.
+pub(super) const STATE: &str = "state";
 
 /// How long [`claim`] waits for those who hold the volume: they only have to write a record.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -99,6 +103,7 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&data, mode).with_context(doing)?;
     super::draft::quick_json(&dir.join(ABOUT), volume)?;
+    open_state(dir, true).with_context(doing)?;
     if let Some(container) = &volume.container {
         symlink(container, dir.join(OWNER)).with_context(doing)?;
     }
@@ -109,6 +114,50 @@ pub fn ensure(root: &Path, volume: &Volume) -> Result<bool> {
             result.with_context(doing)?;
             tell(root, &volume.name, Action::Create);
             Ok(true)
+        }
+    }
+}
+
+fn open_state(dir: &Path, make: bool) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.read(true).write(true).create(make).mode(0o600);
+    options.open(dir.join(STATE))
+}
+
+/// Sees to it that the volume whose content `data` is has a state. One of before there were any is left alone once somebody
+/// has put something into it, or taken it out again: its `volume.json` is as old as itself.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn adopt(data: &Path) -> Result<()> {
+    let dir = data.parent().unwrap_or(data);
+    if dir.join(STATE).exists() || !data.exists() {
+        return Ok(());
+    }
+    let changed = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    let adopt = || {
+        let untouched = changed(data)? <= changed(&dir.join(ABOUT))?;
+        let state = open_state(dir, true)?;
+        match fill::state(&state)? {
+            State::New if !untouched => fill::set_filled(&state),
+            _ => Ok(()),
+        }
+    };
+    adopt().with_context(|| format!("noting the state of the volume in {}", dir.display()))
+}
+
+/// Flushes what the volumes `names` were filled with.
+pub(super) fn make_durable(root: &Path, names: &[String]) {
+    for name in names {
+        let dir = root.join(name);
+        let Ok(state) = open_state(&dir, false) else {
+            continue;
+        };
+        let copied = || fill::state(&state).is_ok_and(|s| s == State::Copied);
+        let flush = || io::Result::Ok(nix::unistd::syncfs(&fs::File::open(&dir)?)?);
+        // Without: after a power cut it is filled again where something is missing.
+        if copied() && flush().is_ok() && state.lock().is_ok() && copied() {
+            let _ = fill::set_filled(&state);
         }
     }
 }

@@ -134,7 +134,7 @@ impl Checks<'_> {
         let script = "cd \"$XDG_DATA_HOME/rless\" && find containers/.new containers/.gone volumes/.new volumes/.gone \
             -mindepth 1 ! -name .lock 2>/dev/null; \
             find containers volumes -name '?*.new'; [ ! -d volumes ] || find volumes -mindepth 2 -maxdepth 2 \
-            ! -path '*/.*' ! -name _data ! -name volume.json ! -name owner; \
+            ! -path '*/.*' ! -name _data ! -name volume.json ! -name state ! -name owner; \
             for n in containers/names/*; do [ ! -L $n ] || [ -e containers/$(readlink $n)/record.json ] || echo $n; done";
         assert_eq!(self.0.sh(script).run().out, "", "{context}: files are left");
     }

@@ -42,3 +42,4 @@ mod threats;
 mod threats_exec;
 mod unstarted;
 mod views;
+mod volumes;

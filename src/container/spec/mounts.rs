@@ -14,7 +14,9 @@ use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
 use crate::container::mounts::Source;
+use crate::container::volumes::STATE;
 use crate::error::{Result, usage};
+use crate::runtime::rootfs::VOLUME_OPTION;
 
 /// Size of `/dev/shm` when none is asked for.
 pub const SHM_SIZE: u64 = 64 << 20;
@@ -105,10 +107,22 @@ pub fn all(defaults: Defaults, files: &[(&str, PathBuf)], user: &[Resolved]) -> 
     let (above, below): (Vec<&Resolved>, Vec<&Resolved>) = sorted
         .iter()
         .partition(|m| ["/etc", "/run"].contains(&m.target.as_str()));
-    mounts.extend(above.into_iter().map(user_mount));
+    mounts.extend(above.into_iter().map(first_mount));
     mounts.extend(files.map(file));
-    mounts.extend(below.into_iter().map(user_mount));
+    mounts.extend(below.into_iter().map(first_mount));
     Ok(mounts)
+}
+
+/// As [`user_mount`]; a volume gets its first content and its owner.
+fn first_mount(mount: &Resolved) -> Mount {
+    let mut made = user_mount(mount);
+    if let (Some(_), Some(content)) = (&mount.volume, &mount.source) {
+        let state = content.with_file_name(STATE);
+        let mut options = made.options().clone().unwrap_or_default();
+        options.push(format!("{VOLUME_OPTION}{}", state.display()));
+        made.set_options(Some(options));
+    }
+    made
 }
 
 /// A mount as the runtime takes it.

@@ -2,6 +2,8 @@
 //!
 //! Everything goes through descriptors of the two trees, links are never followed, and what is
 //! copied is bounded by the tmpfs's own size. Owners, modes, times and links are kept; xattrs and sockets are not.
+//!
+//! Every file appears whole, by a rename, and a name that is there is kept: a copy that was cut short is ended by another.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -9,12 +11,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
 use nix::dir::Dir;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{
     FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
 use crate::error::{Result, failed};
 
@@ -47,10 +50,13 @@ pub(super) fn is_empty(dir: &OwnedFd) -> Result<bool> {
 }
 
 /// Opens a directory for reading, not through a link.
-fn directory(at: impl AsFd, name: &CStr) -> Result<OwnedFd, nix::errno::Errno> {
+pub(super) fn directory(at: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(at, name, flags, Mode::empty())
 }
+
+/// Name of a file that is not whole yet; there is one at a time.
+const UNFINISHED: &CStr = c".rless-copying";
 
 /// Permission bits.
 fn mode(stat: &FileStat) -> Mode {
@@ -75,41 +81,80 @@ fn directory_contents(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Result<()> 
 
 fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> Result<()> {
     let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    let atime = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
-    let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    if kind == SFlag::S_IFDIR {
+        return subdirectory(from, to, name, &stat, depth);
+    }
+    if !matches!(kind, SFlag::S_IFREG | SFlag::S_IFLNK | SFlag::S_IFIFO) {
+        return Ok(());
+    }
+    match fstatat(to, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => {}
+        // Of the copy that was cut short, or somebody's who put it there since.
+        found => return Ok(found.map(drop)?),
+    }
+    match unlinkat(to, UNFINISHED, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
     // A volume may be another container's too, and we still see the host: what was made is changed by its descriptor,
     // never by a name that may lead elsewhere by now.
-    let made: OwnedFd = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFDIR => {
-            mkdirat(to, name, Mode::S_IRWXU)?;
-            let target = directory(to, name)?;
-            directory_contents(&directory(from, name)?, &target, depth + 1)?;
-            target
+    if kind == SFlag::S_IFREG {
+        let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mut source = File::from(openat(from, name, read, Mode::empty())?);
+        let mut target = File::from(openat(to, UNFINISHED, create, Mode::S_IRWXU)?);
+        std::io::copy(&mut source, &mut target)?;
+        dress(&target, &stat)?;
+    } else {
+        match kind {
+            SFlag::S_IFLNK => symlinkat(readlinkat(from, name)?.as_os_str(), to, UNFINISHED)?,
+            // The umask is empty.
+            _ => mknodat(to, UNFINISHED, SFlag::S_IFIFO, mode(&stat), 0)?,
         }
-        SFlag::S_IFREG => {
-            let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-            let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-            let mut source = File::from(openat(from, name, read, Mode::empty())?);
-            let mut target = File::from(openat(to, name, create, Mode::S_IRWXU)?);
-            std::io::copy(&mut source, &mut target)?;
-            target.into()
-        }
-        kind @ (SFlag::S_IFLNK | SFlag::S_IFIFO) => {
-            match kind {
-                SFlag::S_IFLNK => symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?,
-                // The umask is empty.
-                _ => mknodat(to, name, SFlag::S_IFIFO, mode(&stat), 0)?,
-            }
-            fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            utimensat(to, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
-            return Ok(());
-        }
-        _ => return Ok(()),
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        let no_link = AtFlags::AT_SYMLINK_NOFOLLOW;
+        fchownat(to, UNFINISHED, Some(uid), Some(gid), no_link)?;
+        let (atime, mtime) = times(&stat);
+        let no_link = UtimensatFlags::NoFollowSymlink;
+        utimensat(to, UNFINISHED, &atime, &mtime, no_link)?;
+    }
+    Ok(renameat(to, UNFINISHED, to, name)?)
+}
+
+fn subdirectory(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    name: &CStr,
+    stat: &FileStat,
+    depth: usize,
+) -> Result<()> {
+    match mkdirat(to, name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let target = match directory(to, name) {
+        // Somebody put something else there since.
+        Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+        opened => opened?,
     };
+    directory_contents(&directory(from, name)?, &target, depth + 1)?;
+    dress(&target, stat)
+}
+
+/// Gives what was made the owner, mode and times of what it is a copy of.
+fn dress(made: impl AsFd, stat: &FileStat) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     fchown(&made, Some(uid), Some(gid))?;
     // After the owner: chown takes set-id bits away.
-    fchmod(&made, mode(&stat))?;
-    futimens(&made, &atime, &mtime)?;
-    Ok(())
+    fchmod(&made, mode(stat))?;
+    let (atime, mtime) = times(stat);
+    Ok(futimens(&made, &atime, &mtime)?)
+}
+
+fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
+    (
+        TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+    )
 }

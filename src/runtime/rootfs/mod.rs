@@ -13,6 +13,7 @@
 
 mod copyup;
 mod dev;
+pub mod fill;
 mod mask;
 mod mounts;
 mod options;
@@ -40,6 +41,7 @@ use mounts::Parsed;
 use tree::{Kind, Tree};
 
 pub use mask::{MASKED_PATHS, READONLY_PATHS, masked_paths};
+pub use options::VOLUME_OPTION;
 
 /// What was opened on the host before the maps were written.
 #[derive(Debug)]
@@ -207,7 +209,14 @@ pub(super) fn build(
     };
     let tree = Tree::new(root.as_fd());
     let mut done = mounts::Done::default();
-    for mount in sources.mounts {
+    let user = site.plan.spec.process().as_ref().map(|p| p.user());
+    let user = user.map_or((0, 0), |u| (u.uid(), u.gid()));
+    let mut sources = sources.mounts;
+    for mount in &mut sources {
+        let filled = mount.prepare_volume(tree, user);
+        filled.with_context(|| format!("mounting {}", mount.describe()))?;
+    }
+    for mount in sources {
         let what = mount.describe();
         mounts::mount(site, tree, mount, &mut done).with_context(|| format!("mounting {what}"))?;
     }

@@ -1,5 +1,6 @@
 //! The spec's list of mounts, one after the other.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::{Mount, Spec};
 
+use super::fill::Volume;
 use super::options::Options;
 use super::tree::{Kind, Tree, file_type, normal, type_of};
 use super::{Site, copyup, shown};
@@ -43,6 +45,8 @@ pub(super) struct Parsed {
     options: Options,
     /// A bind mount's detached copy of its source.
     tree: Option<OwnedFd>,
+    /// A volume's state file.
+    state: Option<File>,
 }
 
 /// What later steps need to know of the mounts made.
@@ -83,6 +87,7 @@ impl Parsed {
             source: mount.source().clone(),
             options,
             tree: None,
+            state: None,
         })
     }
 
@@ -122,9 +127,41 @@ impl Parsed {
         if let Some((word, _)) = self.options.data.first() {
             return Err(usage(format!("bind mount: unknown option `{word}`")).into());
         }
-        set_bind_attributes(&tree, &self.options, follows)
+        let mut options = self.options.clone();
+        if let Some(path) = &options.volume {
+            let state = File::options().read(true).write(true).open(path);
+            self.state = Some(state.with_context(|| format!("opening {}", path.display()))?);
+            // It is filled first.
+            options.attributes &= !MOUNT_ATTR_RDONLY;
+            options.recursive &= !MOUNT_ATTR_RDONLY;
+        }
+        set_bind_attributes(&tree, &options, follows)
             .with_context(|| format!("setting the options of the mount {}", self.describe()))?;
         self.tree = Some(tree);
+        Ok(())
+    }
+
+    /// A volume gets its content and its owner (`user`: the process's, in the container). Before anything is mounted.
+    pub(super) fn prepare_volume(&mut self, tree: Tree<'_>, user: (u32, u32)) -> Result<()> {
+        let (Some(state), Some(root)) = (self.state.take(), &self.tree) else {
+            return Ok(());
+        };
+        let volume = Volume {
+            state: &state,
+            root,
+            copy: self.options.copy_up,
+            user,
+        };
+        volume.prepare(tree, &self.destination)?;
+        for (flags, recursive) in [
+            (self.options.recursive, true),
+            (self.options.attributes, false),
+        ] {
+            if flags & MOUNT_ATTR_RDONLY != 0 {
+                api::set_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, recursive)
+                    .context("making it read-only")?;
+            }
+        }
         Ok(())
     }
 }
@@ -275,9 +312,6 @@ pub(super) fn bind(tree: Tree<'_>, mount: &Parsed, bound: &OwnedFd) -> Result<()
             name(is)
         ))
         .into());
-    }
-    if mount.options.copy_up && kind == Kind::Directory && copyup::is_empty(bound)? {
-        copyup::copy(&target, bound).context("copying the image's files into the volume")?;
     }
     Ok(api::attach(bound, &target)?)
 }

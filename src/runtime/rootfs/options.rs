@@ -1,11 +1,16 @@
 //! Mount options of the runtime spec (mount(8) words) as flags; pure.
 
+use std::path::PathBuf;
+
 use crate::error::{Fault, usage};
 use crate::sys::mount::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
 };
+
+/// Option of a bind mount that is a volume: before its state file's path (`fill.rs`).
+pub const VOLUME_OPTION: &str = "rless.volume=";
 
 /// What a mount's options say.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(super) struct Options {
     pub propagation: Option<(u64, bool)>,
     /// `tmpcopyup`.
     pub copy_up: bool,
+    /// [`VOLUME_OPTION`].
+    pub volume: Option<PathBuf>,
     /// What is left, for the file system: key and value.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -89,6 +96,10 @@ impl Options {
                 self.propagation = Some((flag, true));
                 return Ok(());
             }
+        }
+        if let Some(state) = word.strip_prefix(VOLUME_OPTION) {
+            self.volume = Some(PathBuf::from(state));
+            return Ok(());
         }
         match word {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
