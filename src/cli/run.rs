@@ -272,6 +272,7 @@ struct Rights {
 pub(crate) fn run(args: Args) -> Result<u8> {
     let mut request = request(args.shared, args.detach)?;
     request.remove |= args.rmi;
+    request.remove_image = args.rmi;
     request.descriptors = descriptors::asked(args.preserve_fds, args.preserve_fd)?;
     let store = Store::open()?;
     let progress = progress::for_stderr(request.quiet);

@@ -68,6 +68,7 @@ impl Containers {
             oom_killed: false,
             error: Some("a power cut took its record, and how it ended is not known".to_owned()),
             auto_remove: false,
+            remove_image: false,
             anonymous_volumes: volumes.iter().filter(ours).cloned().collect(),
             volumes,
             mounts,

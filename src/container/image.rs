@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{self, Action, Event};
 use super::make::Stored;
+use super::record::Containers;
 use super::request::Request;
 use super::spec::ImageSays;
 use crate::cow::{IdView, Lower};
@@ -221,6 +222,22 @@ pub fn remove(
     let events: Vec<Event> = removed.iter().map(event).collect();
     events::emit(store.data(), &events);
     Ok(removed)
+}
+
+/// Removes the image of a container that has gone (`--rmi`), unless another one uses it, or may.
+///
+/// # Errors
+/// As [`remove`].
+pub(super) fn remove_unused(containers: &Containers, name: &str) -> Result<()> {
+    let store = Store::open()?;
+    let users = |image: &str| match containers.all() {
+        Ok(mut all) => {
+            all.retain(|record| record.image_id.as_deref() == Some(image));
+            all.into_iter().map(|record| record.id).collect()
+        }
+        Err(_) => vec!["(unknown)".to_owned()],
+    };
+    remove(&store, name, false, &users).map(drop)
 }
 
 /// What the child of [`in_child`] tells.

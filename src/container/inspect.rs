@@ -354,6 +354,7 @@ impl Known<'_> {
             "PortBindings": self.ports(false),
             "RestartPolicy": {"Name": filter::policy(record), "MaximumRetryCount": record.restart.most()},
             "AutoRemove": record.auto_remove,
+            "AutoRemoveImage": record.remove_image,
             "Annotations": at(&self.spec, "/annotations"),
             "VolumeDriver": "",
             "VolumesFrom": self.volumes_from(),

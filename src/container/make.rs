@@ -478,6 +478,7 @@ fn record(
         oom_killed: false,
         error: None,
         auto_remove: request.remove,
+        remove_image: request.remove_image,
         anonymous_volumes: volumes(true),
         volumes: volumes(false),
         mounts: mounts.iter().map(|m| m.target.clone()).collect(),

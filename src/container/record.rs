@@ -179,6 +179,9 @@ pub struct Record {
     pub error: Option<String>,
     /// `--rm`.
     pub auto_remove: bool,
+    /// `--rmi`.
+    #[serde(default)]
+    pub remove_image: bool,
     /// Volumes without a name that go with it.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,

@@ -63,6 +63,9 @@ pub struct Request {
     pub detach: bool,
     /// `--rm`.
     pub remove: bool,
+    /// `--rmi`: its image goes then, too, unless another container uses it.
+    #[serde(default)]
+    pub remove_image: bool,
     /// `--init`.
     pub init: bool,
     /// `--read-only`.

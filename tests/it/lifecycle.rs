@@ -663,3 +663,25 @@ fn every_command_ends_when_a_supervisor_is_killed_under_it() {
         sandbox.assert_quiet();
     }
 }
+
+#[test]
+fn rmi_of_a_detached_container_removes_its_image() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let images = || sandbox.rless(["images", "-q"]).ok();
+    let run = "run -d --rmi --network none --name c busybox";
+    let sleep = run.split(' ').chain(["sleep", "1000"]);
+    sandbox.rless(sleep).ok();
+    let format = "{{.HostConfig.AutoRemove}} {{.HostConfig.AutoRemoveImage}}";
+    let shown = sandbox.rless(["inspect", "-f", format, "c"]).ok();
+    assert_eq!(shown, "true true\n");
+    // Another uses it.
+    sandbox.rless(["create", "--name", "d", "busybox"]).ok();
+    sandbox.rless(["rm", "-f", "-t", "0", "c"]).ok();
+    assert_ne!(images(), "");
+    sandbox.rless(["rm", "d"]).ok();
+    let once = run.split(' ').chain(["true"]);
+    sandbox.rless(once).ok();
+    let limit = std::time::Duration::from_secs(60);
+    crate::harness::wait_for("the image goes", limit, || images().is_empty());
+}

@@ -59,7 +59,7 @@ use super::notify::Notify;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
 use super::restart::Restart;
-use super::{host, shared, volumes};
+use super::{host, image, shared, volumes};
 use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
 use crate::cow::{self, Cow, Server};
 use crate::error::{self, Result};
@@ -652,7 +652,12 @@ fn settle(job: &mut Job, died: bool) {
         if died {
             tell_died(job);
         }
-        job.containers.erase(&job.record, true)
+        let erased = job.containers.erase(&job.record, true);
+        if job.record.remove_image {
+            // A foreground client tells what keeps it.
+            let _ = image::remove_unused(&job.containers, &job.record.image);
+        }
+        erased
     } else {
         let written = job.place.replace(&job.record);
         if died {
