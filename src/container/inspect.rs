@@ -342,7 +342,7 @@ impl Known<'_> {
             "CgroupManager": manager,
             "CgroupMode": "private",
             "Cgroups": cgroups,
-            "ContainerIDFile": "",
+            "ContainerIDFile": record.cidfile.as_ref().map(|p| p.to_string_lossy()).unwrap_or_default(),
             "LogConfig": {
                 "Type": record.log.driver.to_string(),
                 "Config": null,
@@ -380,7 +380,7 @@ impl Known<'_> {
             "SecurityOpt": self.security(),
             "Tmpfs": tmpfs,
             "UTSMode": self.namespace("uts", "private"),
-            "UsernsMode": "",
+            "UsernsMode": self.userns(),
             "IDMappings": self.mappings(),
             "ShmSize": self.shm_size(),
             "Runtime": "oci",
@@ -405,6 +405,15 @@ impl Known<'_> {
             "" if self.asked_for(&format!("/sharing/host_{kind}")) => "host".to_owned(),
             "" => own.to_owned(),
             id => format!("container:{id}"),
+        }
+    }
+
+    /// "private" where its user namespace is not the one that every container has.
+    fn userns(&self) -> &'static str {
+        match at(&self.asked, "/userns") {
+            Json::Null => "",
+            Json::String(word) if word == "Default" => "",
+            _ => "private",
         }
     }
 

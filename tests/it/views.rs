@@ -448,3 +448,19 @@ fn inspect_agrees_with_what_was_asked_for() {
     sandbox.rless(["rm", "-f", "-t", "0", "seen"]).ok();
     sandbox.rless(["volume", "rm", "views-data"]).ok();
 }
+
+#[test]
+fn inspect_tells_of_a_cidfile_and_a_user_namespace() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let file = sandbox.dir.join("cid").display().to_string();
+    let create = ["create", "--userns", "keep-id", "--cidfile", &file];
+    let rest = ["--name", "c", "rootfs:/", "true"];
+    sandbox.rless(create).args(rest).ok();
+    let usual = ["create", "--name", "d", "rootfs:/", "true"];
+    sandbox.rless(usual).ok();
+    let format = "{{.HostConfig.ContainerIDFile}} {{.HostConfig.UsernsMode}}";
+    let shown = |name| sandbox.rless(["inspect", "-f", format, name]).ok();
+    assert_eq!(shown("c"), format!("{file} private\n"));
+    assert_eq!(shown("d"), " \n");
+}
