@@ -208,7 +208,7 @@ fn of_container(
     if let Some(process) = process {
         let images: Vec<String> = run.get("Env").map(strings).unwrap_or_default();
         let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
-        let own = ["HOSTNAME", "HOME", "TERM"];
+        let own = ["HOSTNAME", "HOME", "TERM", "NOTIFY_SOCKET"];
         let mut env = strings(process.get("env").unwrap_or(&Value::Null));
         // What every container is told for itself is no part of the image.
         env.retain(|line| {

@@ -365,3 +365,19 @@ fn nothing_a_container_makes_keeps_it_from_being_committed_or_exported() {
     );
     s.rless(["rm", "c"]).ok();
 }
+
+#[test]
+fn an_image_does_not_have_a_service_managers_socket() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let path = sandbox.dir.join("manager");
+    let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let run = "run --network none --name c busybox sh -c";
+    let run = sandbox.rless(run.split(' ')).arg("echo $NOTIFY_SOCKET");
+    let told = run.env("NOTIFY_SOCKET", &path).ok();
+    assert_eq!(told, "/run/notify/notify.sock\n");
+    sandbox.rless(["commit", "-q", "c", "made"]).ok();
+    let format = ["inspect", "-f", "{{.Config.Env}}", "made"];
+    let env = sandbox.rless(format).ok();
+    assert!(env.contains("PATH=") && !env.contains("NOTIFY"), "{env}");
+}
