@@ -4,7 +4,7 @@ use clap::ArgAction;
 
 use super::lifecycle::told;
 use super::select::{Wanted, each};
-use super::{format, run, warn};
+use super::{complain, format, run, warn};
 use crate::container::heal::due;
 use crate::container::record::{Record, State};
 use crate::container::run::Outcome;
@@ -111,6 +111,6 @@ pub(super) fn revive() {
     if due()
         && let Ok(store) = Store::open()
     {
-        start_due(&store);
+        start_due(&store).iter().for_each(complain);
     }
 }

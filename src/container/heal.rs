@@ -2,8 +2,8 @@
 //! its restart policy noted.
 //!
 //! A policy is not carried out where the dead supervisor is found, which may be in the middle of anything, but
-//! at the end of that command ([`super::start::revive`]): `RUNTIME/revive/ID` says that it is due, and a kill before
-//! that leaves it to the next command.
+//! at the end of that command ([`super::start::revive`]): `RUNTIME/revive/ID` says that it is due until it is done, so
+//! a kill before that, or what keeps the container from being started, leaves it to a later command.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -88,6 +88,13 @@ impl Containers {
         self.live.with_file_name("revive")
     }
 
+    /// Looks whether a start is owed to a container.
+    pub(super) fn note_due(&self) {
+        if self.revive_dir().exists() {
+            DUE.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Notes that the container's policy would have started it again.
     fn note_revival(&self, record: &Record) {
         let code = record.exit_code.unwrap_or(137);
@@ -105,9 +112,6 @@ impl Containers {
     /// removed ones left.
     pub fn heal_live(&self) {
         self.sweep();
-        if self.revive_dir().exists() {
-            DUE.store(true, Ordering::Relaxed);
-        }
         let Ok(entries) = fs::read_dir(&self.live) else {
             return;
         };

@@ -395,11 +395,13 @@ impl Containers {
     /// The containers of `store`.
     #[must_use]
     pub fn of(store: &Store) -> Containers {
-        Containers {
+        let containers = Containers {
             root: store.containers_dir(),
             live: store.runtime().join("live"),
             volumes: store.volumes_dir(),
-        }
+        };
+        containers.note_due();
+        containers
     }
 
     /// Directories of the container `id`.

@@ -146,17 +146,23 @@ fn check(request: &Request) -> Result<()> {
         return Err(usage("the --rm option conflicts with --restart").into());
     }
     if request.log.driver == Driver::Passthrough {
-        let terminal = request.tty
-            || std::io::stdin().is_terminal()
-            || std::io::stdout().is_terminal()
-            || std::io::stderr().is_terminal();
-        if terminal {
-            // Whoever has a terminal of the host can type into it (TIOCSTI), and read from it.
-            let text = "the '--log-driver passthrough' option cannot be used on a TTY";
-            return Err(usage(text)
-                .hint("standard input, output and error must be files, pipes or sockets")
-                .into());
-        }
+        passes_no_terminal(request.tty)?;
     }
     logs::check(&request.log)
+}
+
+/// Refuses to pass a terminal of the host on to a container, or where it is to have one of its own (`tty`).
+pub(super) fn passes_no_terminal(tty: bool) -> Result<()> {
+    let terminal = tty
+        || std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal();
+    if !terminal {
+        return Ok(());
+    }
+    // Whoever has a terminal of the host can type into it (TIOCSTI), and read from it.
+    let text = "the '--log-driver passthrough' option cannot be used on a TTY";
+    Err(usage(text)
+        .hint("standard input, output and error must be files, pipes or sockets")
+        .into())
 }

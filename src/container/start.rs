@@ -3,7 +3,9 @@
 //! Done under the container's lock, which the supervisor then keeps. Until the supervisor is there the record is as it was: whoever is
 //! killed here leaves a container that has not been started.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::ask::{Heard, Question, ask};
@@ -13,12 +15,13 @@ use super::descriptors::{Asked, Descriptors};
 use super::events::Action;
 use super::host;
 use super::image;
+use super::logs::Driver;
 use super::make::Stored;
 use super::prepare::{self, Ground, Held};
 use super::record::{Containers, Record, State, no_such, unless_gone};
 use super::request::Streams;
 use super::restart::Restart;
-use super::run::{Outcome, stay};
+use super::run::{Outcome, passes_no_terminal, stay};
 use super::shared;
 use super::stop::{self, elsewhere, improper, unrestartable};
 use super::supervisor::{self, Job};
@@ -65,6 +68,9 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
         }
         state if state.live() => None,
         _ => {
+            if record.log.driver == Driver::Passthrough {
+                passes_no_terminal(false)?;
+            }
             before_it(store, &containers, record)?;
             again(store, &containers, &record.id)?
         }
@@ -72,6 +78,8 @@ pub fn start(store: &Store, record: &Record, how: &How) -> Result<Outcome> {
     let Some(mut job) = job else {
         return beside(&containers, record, how, keys);
     };
+    // Nothing is owed to it any more.
+    let _ = fs::remove_file(containers.revive_dir().join(&record.id));
     job.descriptors = descriptors;
     job.input_once = how.attach && how.interactive && job.interactive;
     job.attached = how.attach;
@@ -231,27 +239,74 @@ fn again(store: &Store, containers: &Containers, id: &str) -> Result<Option<Job>
 }
 
 /// Starts those containers again whose supervisor was killed and whose restart policy would have it so. What fails is
-/// left; costs one system call when there is nothing to do.
-pub fn revive(store: &Store) {
+/// told and left to a later command; costs one system call when there is nothing to do.
+pub fn revive(store: &Store) -> Vec<anyhow::Error> {
     let containers = Containers::of(store);
     let Ok(entries) = fs::read_dir(containers.revive_dir()) else {
-        return;
+        return Vec::new();
     };
+    let mut failures = Vec::new();
     for entry in entries.flatten() {
-        let id = entry.file_name().to_string_lossy().into_owned();
-        let _ = fs::remove_file(entry.path());
-        let Ok(Some(record)) = containers.load(&id) else {
-            continue;
-        };
-        let wanted = record.restart != Restart::No && !record.stopped_by_user;
-        if wanted && !record.state.live() {
-            let restarts = record.restarts;
-            let _ = before_it(store, &containers, &record);
-            if let Ok(Some(mut job)) = again(store, &containers, &id) {
-                job.record.restarts = restarts + 1;
-                // What fails is taken back.
-                let _ = supervisor::launch(job);
+        let (mark, id) = (entry.path(), entry.file_name());
+        match owed(store, &containers, &mark, &id.to_string_lossy()) {
+            Ok(true) => drop(fs::remove_file(mark)),
+            Ok(false) => {}
+            Err(e) => {
+                put_off(&mark);
+                failures.push(e);
             }
         }
     }
+    // Unless something is owed still.
+    let _ = fs::remove_dir(containers.revive_dir());
+    failures
+}
+
+/// Whether the container `id` is owed no start any more, having got it now perhaps.
+fn owed(store: &Store, containers: &Containers, mark: &Path, id: &str) -> Result<bool> {
+    let Some(record) = containers.load(id)? else {
+        return Ok(true);
+    };
+    let wanted = record.restart != Restart::No && !record.stopped_by_user;
+    if !wanted || record.state.live() {
+        return Ok(true);
+    }
+    if is_put_off(mark) {
+        return Ok(false);
+    }
+    let doing = || failed(format!("container {} is to be restarted", record.name));
+    before_it(store, containers, &record).fault(doing)?;
+    let Some(mut job) = again(store, containers, id).fault(doing)? else {
+        return Ok(true);
+    };
+    job.record.restarts = record.restarts + 1;
+    // No client is there whose end would be its input's, and what this command writes to is not for it.
+    job.input_once = false;
+    if record.log.driver == Driver::Passthrough {
+        let null = || File::options().read(true).write(true).open("/dev/null");
+        job.passed = Some([null()?.into(), null()?.into(), null()?.into()]);
+    }
+    match launch(job, None).fault(doing)? {
+        Outcome::NotStarted(_, text) => Err(anyhow::Error::from(failed(text))).fault(doing),
+        _ => Ok(true),
+    }
+}
+
+/// The first try after a failure waits a second, each one twice as long, at most a minute: the mark has a byte for each.
+fn put_off(mark: &Path) {
+    let file = File::options().append(true).open(mark);
+    let _ = file.and_then(|mut f| f.write_all(b"."));
+}
+
+fn is_put_off(mark: &Path) -> bool {
+    let Ok(meta) = fs::metadata(mark) else {
+        return false;
+    };
+    let pause = match meta.len() {
+        0 => return false,
+        failures => Duration::from_secs(1 << (failures - 1).min(6)).min(Duration::from_secs(60)),
+    };
+    // A clock that went back puts nothing off.
+    let since = meta.modified().map(|t| t.elapsed());
+    since.is_ok_and(|since| since.is_ok_and(|since| since < pause))
 }

@@ -30,6 +30,7 @@ mod promises;
 mod pty;
 mod refused;
 mod registries;
+mod revived;
 mod run;
 mod rungs;
 mod services;

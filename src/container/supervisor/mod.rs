@@ -237,6 +237,9 @@ fn passed(job: &Job) -> Result<Option<[OwnedFd; 3]>> {
     if job.record.log.driver != Driver::Passthrough {
         return Ok(None);
     }
+    if let Some(passed) = &job.passed {
+        return again_passed(passed).map(Some);
+    }
     let take =
         |fd: BorrowedFd<'_>| duplicate_from(fd, 3).context("passing the standard streams on");
     let input = std::io::stdin();
