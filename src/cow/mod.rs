@@ -21,6 +21,7 @@
 //! | `frozen.rs` | states of an upper that are kept, or looked at while it goes on |
 //! | `ops/` | FUSE decode and reply only |
 //! | `mount.rs` | sessions, threads, opcode counters |
+//! | `attention.rs` | who reads the next request, and whether it sleeps meanwhile |
 //! | `trim.rs` | memory that idle servers give back |
 //! | `renew.rs` | listings the kernel had better ask for again |
 //!
@@ -32,6 +33,7 @@ pub mod index;
 pub mod merge;
 
 mod acl;
+mod attention;
 mod change;
 mod content;
 mod host;

@@ -19,6 +19,7 @@
 //! the 84 requests of `run --userns=keep-id alpine true`). It costs one LOOKUP a mount.
 
 use super::Cow;
+use super::attention::{Attention, Reader};
 use super::meta::lk;
 use super::ops::{self, Buffers, MAX_WRITE, REQUEST_MAX};
 use super::trim::{SMALL, Trim, Worker};
@@ -97,6 +98,7 @@ struct Shared {
     /// Pulsed when the last thread ends.
     ended: (Mutex<()>, Condvar),
     trim: Trim,
+    attention: Attention,
     workers: Vec<Worker>,
 }
 
@@ -144,10 +146,14 @@ impl Server {
             .clamp(1, THREADS);
         let teller = channel.try_clone().context("copying the FUSE descriptor")?;
         let mut channels = Vec::with_capacity(n);
+        let mut cloned = n > 1;
         for _ in 1..n {
             channels.push(match crate::sys::fuse::clone_channel(channel.as_fd()) {
                 Ok(fd) => File::from(fd),
-                Err(_) => channel.try_clone().context("copying the FUSE descriptor")?,
+                Err(_) => {
+                    cloned = false;
+                    channel.try_clone().context("copying the FUSE descriptor")?
+                }
             });
         }
         channels.push(channel);
@@ -157,6 +163,7 @@ impl Server {
             alive: AtomicUsize::new(n),
             ended: (Mutex::new(()), Condvar::new()),
             trim: Trim::default(),
+            attention: Attention::new(cloned),
             workers: (0..n).map(|_| Worker::default()).collect(),
         });
         let mut server = Server {
@@ -173,7 +180,7 @@ impl Server {
             let thread = std::thread::Builder::new()
                 .name(format!("cow-{i}"))
                 .stack_size(512 << 10)
-                .spawn(move || run(&shared, &shared.workers[i], &channel))
+                .spawn(move || run(&shared, i, &channel))
                 .context("starting a file system thread")?;
             server.threads.push(thread);
         }
@@ -331,14 +338,22 @@ impl Drop for Serving<'_> {
 }
 
 /// One thread: reads requests until the mount is gone.
-fn run(shared: &Shared, worker: &Worker, channel: &File) {
+fn run(shared: &Shared, n: usize, channel: &File) {
     let _serving = Serving(shared);
+    let worker = &shared.workers[n];
+    let mut reader = shared.attention.reader(n, channel);
     *lk(&worker.sleeper) = sleeper().ok();
     let mut buffers = Buffers::new();
     let mut room = request_buffer();
     let mut early = if shared.tree.low.is_large() { EARLY } else { 0 };
     while let Ok(request) = &mut room {
-        if !serve(shared, worker, channel, request, &mut buffers, &mut early) {
+        if !serve(
+            shared,
+            (worker, &mut reader),
+            request,
+            &mut buffers,
+            &mut early,
+        ) {
             break;
         }
         buffers = Buffers::new();
@@ -351,17 +366,18 @@ fn run(shared: &Shared, worker: &Worker, channel: &File) {
 /// Serves until the mount is gone, or the buffers are to be given back: whether it is the latter.
 fn serve(
     shared: &Shared,
-    worker: &Worker,
-    channel: &File,
+    (worker, reader): (&Worker, &mut Reader<'_>),
     request: &mut [u8],
     buffers: &mut Buffers,
     early: &mut u32,
 ) -> bool {
+    let channel = reader.channel();
     loop {
-        match nix::unistd::read(channel, request) {
+        match reader.next(request) {
             Ok(0) => return false,
             Ok(n) => {
                 shared.server.serve(channel, &request[..n], buffers);
+                reader.answered();
                 if buffers.needed(n) > SMALL && !worker.needed.load(Ordering::Relaxed) {
                     worker.needed.store(true, Ordering::Release);
                 }
