@@ -60,6 +60,8 @@ mod replay;
 mod space;
 #[cfg(test)]
 mod space_tests;
+#[cfg(test)]
+mod waiting;
 mod xattr;
 
 pub(crate) use attr::{SetAttr, Stamp};
