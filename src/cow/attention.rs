@@ -5,19 +5,21 @@
 //! [`STREAK`] requests have come like that, one after the other, the thread that read the last of them becomes
 //! *attentive*: after each answer it looks for the next request without sleeping, for [`Limits::patience`], and is alone in
 //! that. The other threads, when they come back for a request, wait in this process: in the kernel's queue each
-//! request would wake one of them for nothing. An attentive thread takes no processor from anybody: it yields between two looks,
-//! and where somebody else ran meanwhile the machine is busy, and nobody is attentive for a while ([`REST`], longer
-//! each time).
+//! request would wake one of them for nothing. They keep what buffers they have meanwhile.
 //!
 //! All threads wait in the kernel again when requests come late [`LATE`] times in a row or not at all for
-//! [`PAUSE`]; when requests of several callers are there before they are looked for ([`CROWD`]), or one is after a request
+//! [`PAUSE`]; when requests are there before they are looked for ([`CROWD`]), or one is after a request
 //! that took long ([`Limits::long`]): more threads serve these better. A request that does not end (a disk's, a
 //! lock's) holds up no other caller for long: one of the waiting threads, the *watch*, looks every [`WATCH`] whether
 //! requests are taken, and takes over if one lies there and none is.
 //!
+//! An attentive thread takes no processor from anybody: it yields between two looks, and where somebody else ran meanwhile the
+//! machine is busy. After that, and after callers who were better served by more threads, nobody is attentive for a
+//! while, longer each time unless it lasted ([`REST`]).
+//!
 //! With a single processor, or where the threads share a descriptor, nobody is attentive.
 //!
-//! Lock: `standing`, held for no system call but futex(2).
+//! Lock: `standing`, held for no system call but futex(2) and fcntl(2).
 
 use super::meta::lk;
 use nix::errno::Errno;
@@ -36,15 +38,17 @@ const STREAK: u32 = 16;
 const LATE: u32 = 8;
 /// Milliseconds that an attentive thread sleeps for a request that comes late.
 const PAUSE: u8 = 10;
-/// So many requests of another task than the one before that were there at the first look, with none in between that was waited
-/// for, come from several callers.
-const CROWD: u32 = 16;
+/// What requests that were there at the first look may come to, with none in between that was waited for: one of
+/// another task than the one before, [`OTHER`]; else 1.
+const CROWD: u32 = 64;
+/// Several callers are soon told from one.
+const OTHER: u32 = 4;
 /// How often the watch looks whether requests are taken.
 const WATCH: Duration = Duration::from_millis(2);
-/// Microseconds without attention after a first busy moment, and the most.
+/// Microseconds without attention, the first time and at most.
 const REST: (u64, u64) = (2_000, 1_000_000);
-/// So many requests served in one go make the next rest short again.
-const PAID: u32 = 512;
+/// Microseconds of attention after which the next rest is as the first.
+const LASTED: u64 = 250_000;
 /// `pid` of `struct fuse_in_header`, <linux/fuse.h>.
 const TASK: Range<usize> = 32..36;
 
@@ -87,6 +91,8 @@ pub(crate) struct Attention {
     streak: AtomicU32,
     /// When the last answer was given, in microseconds.
     answered: AtomicU64,
+    /// When the last attention began, in microseconds.
+    began: AtomicU64,
     /// Until then nobody is attentive.
     rest_until: AtomicU64,
     /// The next rest.
@@ -105,14 +111,14 @@ pub(crate) struct Reader<'a> {
     id: u32,
     /// It has made its descriptor one that does not block.
     looking: bool,
-    /// Requests of other tasks that were there at the first look, since one was waited for.
+    /// What requests that were there at the first look come to, since one was waited for.
     ready: u32,
     /// Requests in a row that came late.
     late: u32,
     /// Whose the last request was.
     task: u32,
-    /// Requests since it became attentive.
-    served: u32,
+    /// It has one that is not answered.
+    serving: bool,
     /// When its last request came, in microseconds.
     since: u64,
     /// That one took long.
@@ -131,6 +137,7 @@ impl Attention {
             serving: AtomicU32::new(0),
             streak: AtomicU32::new(0),
             answered: AtomicU64::new(0),
+            began: AtomicU64::new(0),
             rest_until: AtomicU64::new(0),
             rest: AtomicU64::new(REST.0),
             standing: Mutex::new(false),
@@ -148,7 +155,7 @@ impl Attention {
             ready: 0,
             task: 0,
             late: 0,
-            served: 0,
+            serving: false,
             since: 0,
             slow: false,
         }
@@ -160,6 +167,16 @@ impl Attention {
 
     fn is_open(&self) -> bool {
         self.owner.load(Ordering::Acquire) == OPEN
+    }
+
+    /// Attention was of no use: none for a while.
+    fn rest(&self) {
+        let now = self.now();
+        let lasted = now.saturating_sub(self.began.load(Ordering::Relaxed)) > LASTED;
+        let rest = self.rest.load(Ordering::Relaxed);
+        let rest = if lasted { REST.0 } else { rest };
+        self.rest_until.store(now + rest, Ordering::Relaxed);
+        self.rest.store((rest * 2).min(REST.1), Ordering::Relaxed);
     }
 
     /// Ends the attention of `owner`, if it lasts.
@@ -217,6 +234,7 @@ impl<'a> Reader<'a> {
         let now = shared.now();
         shared.answered.store(now, Ordering::Relaxed);
         shared.serving.fetch_sub(1, Ordering::AcqRel);
+        self.serving = false;
         self.slow = now.saturating_sub(self.since) > shared.limits.long;
     }
 
@@ -230,8 +248,8 @@ impl<'a> Reader<'a> {
         self.since = now;
         shared.taken.fetch_add(1, Ordering::Relaxed);
         let others = shared.serving.fetch_add(1, Ordering::AcqRel);
+        self.serving = true;
         if self.looking {
-            self.served = self.served.saturating_add(1);
             return;
         }
         let soon = now.saturating_sub(shared.answered.load(Ordering::Relaxed)) < shared.limits.near;
@@ -244,7 +262,8 @@ impl<'a> Reader<'a> {
             return;
         }
         if shared.hand_over(OPEN, self.id) {
-            (self.ready, self.late, self.served) = (0, 0, 0);
+            shared.began.store(now, Ordering::Relaxed);
+            (self.ready, self.late) = (0, 0);
             self.block(false);
         }
     }
@@ -266,7 +285,7 @@ impl<'a> Reader<'a> {
             std::thread::yield_now();
             let now = shared.now();
             if now - last > shared.limits.away {
-                self.rest(now);
+                shared.rest();
                 break;
             }
             if now - from > shared.limits.patience {
@@ -290,23 +309,13 @@ impl<'a> Reader<'a> {
         let same = std::mem::replace(&mut self.task, task) == task;
         if looks > 0 {
             (self.ready, self.late) = (0, 0);
-        } else if !same {
-            self.ready += 1;
+        } else {
+            self.ready += if same { 1 } else { OTHER };
         }
         if self.ready > CROWD || looks == 0 && self.slow {
+            self.attention.rest();
             self.attention.end(self.id);
         }
-    }
-
-    /// Somebody else needs the processor: none for who would only wait.
-    fn rest(&mut self, now: u64) {
-        let shared = self.attention;
-        let mut rest = shared.rest.load(Ordering::Relaxed);
-        if self.served > PAID {
-            rest = REST.0;
-        }
-        shared.rest_until.store(now + rest, Ordering::Relaxed);
-        shared.rest.store((rest * 2).min(REST.1), Ordering::Relaxed);
     }
 
     /// Waits until nobody is attentive any more; as the watch, it looks for what lies unread. None: there was nothing.
@@ -335,6 +344,7 @@ impl<'a> Reader<'a> {
                 drop(watched);
                 let read = nix::unistd::read(self.channel, &mut *request);
                 if read != Err(Errno::EAGAIN) {
+                    shared.rest();
                     shared.end(owner);
                     got = Some(read);
                 }
@@ -342,6 +352,10 @@ impl<'a> Reader<'a> {
             }
         }
         *watched = false;
+        if got.is_some() {
+            // Should somebody be attentive by now, one of those who wait is the watch.
+            shared.wake.notify_all();
+        }
         got
     }
 
@@ -350,15 +364,19 @@ impl<'a> Reader<'a> {
         if self.looking == block {
             let mut flags = OFlag::O_RDWR;
             flags.set(OFlag::O_NONBLOCK, !block);
-            // Refused for no descriptor; one that blocks only sleeps.
-            let _ = fcntl(self.channel, FcntlArg::F_SETFL(flags));
-            self.looking = !block;
+            // Refused for no descriptor.
+            if fcntl(self.channel, FcntlArg::F_SETFL(flags)).is_ok() {
+                self.looking = !block;
+            }
         }
     }
 }
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
+        if self.serving {
+            self.attention.serving.fetch_sub(1, Ordering::AcqRel);
+        }
         self.attention.end(self.id);
     }
 }
@@ -433,7 +451,7 @@ mod tests {
         let (mut callers, channels) = connection(1);
         let mut reader = attention.reader(0, &channels[0]);
         attract(&mut reader, &mut callers);
-        for _ in 0..10 * CROWD {
+        for _ in 0..CROWD / 2 {
             assert!(!attention.is_open());
             ask(&mut callers, 7);
             serve(&mut reader);
@@ -448,12 +466,13 @@ mod tests {
         let (mut callers, channels) = connection(1);
         let mut reader = attention.reader(0, &channels[0]);
         attract(&mut reader, &mut callers);
-        for task in 1..=CROWD + 1 {
+        for task in 1..=CROWD / OTHER + 1 {
             assert!(!attention.is_open());
             ask(&mut callers, task);
             serve(&mut reader);
         }
         assert!(attention.is_open());
+        assert_eq!(attention.rest.load(Ordering::Relaxed), REST.0 * 2);
     }
 
     #[test]
