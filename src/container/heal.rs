@@ -101,9 +101,13 @@ impl Containers {
         let wanted = record.restart.again(code, record.restarts) && !record.stopped_by_user;
         if wanted && record.boot == host::boot_id() {
             let dir = self.revive_dir();
-            let made = files::create_dir_all_private(&dir);
-            // Failing costs a start, which the user may still ask for.
-            let _ = made.and_then(|()| Ok(File::create(dir.join(&record.id))?));
+            let make = || -> crate::error::Result<File> {
+                files::create_dir_all_private(&dir)?;
+                Ok(File::create(dir.join(&record.id))?)
+            };
+            // Another command may take the empty directory away just then. Failing costs a start, which the user
+            // may still ask for.
+            let _ = make().or_else(|_| make());
             DUE.store(true, Ordering::Relaxed);
         }
     }

@@ -39,7 +39,7 @@ use super::record::unless_gone;
 use super::swept::{self, Making};
 use crate::error::{Fault, Kind, Result, failed, usage};
 use crate::runtime::idmap::{self, Userns};
-use crate::runtime::rootfs::fill::{self, State};
+use crate::runtime::rootfs::fill;
 use crate::store::files::{self, Lock};
 
 /// Name under which this program deletes a directory inside a user namespace.
@@ -136,30 +136,18 @@ pub(super) fn adopt(data: &Path) -> Result<()> {
     }
     let changed = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
     let adopt = || {
-        let untouched = changed(data)? <= changed(&dir.join(ABOUT))?;
-        let state = open_state(dir, true)?;
-        match fill::state(&state)? {
-            State::New if !untouched => fill::set_filled(&state),
+        if changed(data)? <= changed(&dir.join(ABOUT))? {
+            return open_state(dir, true).map(drop);
+        }
+        // Not empty for a moment: that would be a new one.
+        let unnamed = files::unfinished_in(dir)?;
+        fill::set_filled(unnamed.as_file())?;
+        match unnamed.persist_noclobber(dir.join(STATE)) {
+            Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
             _ => Ok(()),
         }
     };
     adopt().with_context(|| format!("noting the state of the volume in {}", dir.display()))
-}
-
-/// Flushes what the volumes `names` were filled with.
-pub(super) fn make_durable(root: &Path, names: &[String]) {
-    for name in names {
-        let dir = root.join(name);
-        let Ok(state) = open_state(&dir, false) else {
-            continue;
-        };
-        let copied = || fill::state(&state).is_ok_and(|s| s == State::Copied);
-        let flush = || io::Result::Ok(nix::unistd::syncfs(&fs::File::open(&dir)?)?);
-        // Without: after a power cut it is filled again where something is missing.
-        if copied() && flush().is_ok() && state.lock().is_ok() && copied() {
-            let _ = fill::set_filled(&state);
-        }
-    }
 }
 
 /// Emits an event of a volume.

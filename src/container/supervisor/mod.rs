@@ -59,7 +59,7 @@ use super::notify::Notify;
 use super::protocol::Frame;
 use super::record::{Containers, Place, Record, State};
 use super::restart::Restart;
-use super::{host, image, shared, volumes};
+use super::{host, image, shared};
 use crate::cgroup::{Availability, Limits, Scope, ScopeRequest};
 use crate::cow::{self, Cow, Server};
 use crate::error::{self, Result};
@@ -577,21 +577,12 @@ fn record_start(
     // Not flushed on the start-up path; one that a power cut tears right now is put together again (`damaged.rs`).
     let _ = job.place.write(&job.record);
     trace::mark("recorded");
-    let (place, record) = (job.place.clone(), &job.record);
-    let kept = !record.auto_remove;
-    let mut filled = record.volumes.clone();
-    filled.retain(|v| kept || !record.anonymous_volumes.contains(v));
-    if !kept && filled.is_empty() {
+    if job.record.auto_remove {
         return None;
     }
-    let root = job.containers.volumes.clone();
+    let place = job.place.clone();
     // Off the start-up path: an fsync takes milliseconds on a disk.
-    let flush = move || {
-        if kept {
-            Containers::make_durable(&place);
-        }
-        volumes::make_durable(&root, &filled);
-    };
+    let flush = move || Containers::make_durable(&place);
     // Without a thread to be had, the kernel writes it in its own time.
     std::thread::Builder::new().spawn(flush).ok()
 }

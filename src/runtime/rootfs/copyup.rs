@@ -1,7 +1,7 @@
 //! `tmpcopyup`: what the image has at a place is copied into the tmpfs, or the empty volume, that covers it.
 //!
 //! Everything goes through descriptors of the two trees, links are never followed, and what is
-//! copied is bounded by the tmpfs's own size. Owners, modes, times and links are kept; xattrs and sockets are not.
+//! copied into a tmpfs is bounded by its size. Owners, modes, times and links are kept; xattrs and sockets are not.
 //!
 //! Every file appears whole, by a rename, and a name that is there is kept: a copy that was cut short is ended by another.
 
@@ -26,14 +26,14 @@ const MAX_DEPTH: usize = 256;
 
 /// Copies what is in the directory `from` into the directory `to`, and its owner and mode.
 pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    let stat = nix::sys::stat::fstat(from)?;
     let target = directory(to, c".")?;
-    fchown(
-        &target,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
-    fchmod(&target, mode(&stat))?;
+    // Before the first file is there: the rest of a copy that was cut short changes nothing else.
+    if is_empty(to)? {
+        let stat = nix::sys::stat::fstat(from)?;
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fchown(&target, Some(uid), Some(gid))?;
+        fchmod(&target, mode(&stat))?;
+    }
     directory_contents(&directory(from, c".")?, &target, 0)
 }
 
@@ -129,17 +129,24 @@ fn subdirectory(
     stat: &FileStat,
     depth: usize,
 ) -> Result<()> {
-    match mkdirat(to, name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+    let made = match mkdirat(to, name, Mode::S_IRWXU) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
         Err(e) => return Err(e.into()),
-    }
+    };
     let target = match directory(to, name) {
         // Somebody put something else there since.
         Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
         opened => opened?,
     };
     directory_contents(&directory(from, name)?, &target, depth + 1)?;
-    dress(&target, stat)
+    // One of a copy that was cut short is as it was made; one that is not may have been changed since.
+    let there = nix::sys::stat::fstat(&target)?;
+    let bare = (there.st_uid, there.st_gid) == (0, 0) && mode(&there) == Mode::S_IRWXU;
+    if made || bare {
+        dress(&target, stat)?;
+    }
+    Ok(())
 }
 
 /// Gives what was made the owner, mode and times of what it is a copy of.

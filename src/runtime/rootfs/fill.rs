@@ -12,8 +12,10 @@
 //! | (empty) | new |
 //! | `owned` | it has an owner, and nothing was in it yet |
 //! | `copying` | (flushed) being filled; one who finds it unlocked goes on where the last one was killed |
-//! | `copied BOOT` | filled, but not flushed: after a power cut (another boot) it is as `copying` |
-//! | `filled` | it is left alone; also one that was not empty when it was first looked at |
+//! | `filled` | it is left alone: filled and flushed, or not empty when it was first looked at |
+//!
+//! The content is flushed before the volume's first container begins, once in a volume's life: nothing that a container has
+//! changed is ever taken for a copy that was cut short.
 //!
 //! All descriptors were opened with the caller's credentials, so the state can be written whoever the container's root is.
 
@@ -34,7 +36,6 @@ use crate::error::Result;
 
 const OWNED: &str = "owned";
 const COPYING: &str = "copying";
-const COPIED: &str = "copied ";
 const FILLED: &str = "filled";
 
 /// What a volume's state file says.
@@ -44,10 +45,8 @@ pub enum State {
     New,
     /// It has its owner.
     Owned,
-    /// Somebody was killed while it was being filled, or the power went before it was flushed.
+    /// Somebody was killed while it was being filled.
     Copying,
-    /// Filled in this boot, perhaps not flushed.
-    Copied,
     /// To be left alone.
     Filled,
 }
@@ -64,11 +63,7 @@ pub fn state(file: &File) -> io::Result<State> {
         "" => State::New,
         OWNED => State::Owned,
         COPYING => State::Copying,
-        line => match line.strip_prefix(COPIED) {
-            Some(boot) if boot == boot_id()? => State::Copied,
-            Some(_) => State::Copying,
-            None => State::Filled,
-        },
+        _ => State::Filled,
     })
 }
 
@@ -84,11 +79,6 @@ fn set(file: &File, line: &str) -> io::Result<()> {
 pub fn set_filled(file: &File) -> io::Result<()> {
     set(file, FILLED)?;
     file.sync_data()
-}
-
-fn boot_id() -> io::Result<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(id.trim().to_owned())
 }
 
 /// A volume that is about to be mounted.
@@ -111,10 +101,15 @@ impl Volume<'_> {
             .lock()
             .context("waiting for who fills the volume")?;
         let known = state(self.state).context("reading the volume's state")?;
-        if matches!(known, State::Copied | State::Filled) {
+        if known == State::Filled {
             return Ok(());
         }
-        if known != State::Copying && !copyup::is_empty(self.root)? {
+        let empty = match copyup::is_empty(self.root) {
+            // Not for this container to look into, nor to fill.
+            Err(_) if !self.copy => return Ok(()),
+            empty => empty?,
+        };
+        if known != State::Copying && !empty {
             // On a full disk it will be looked at again.
             let _ = set(self.state, FILLED);
             return Ok(());
@@ -123,8 +118,11 @@ impl Volume<'_> {
         let image = image.filter(|fd| file_type(fd) == Ok(SFlag::S_IFDIR));
         match image {
             Some(image) if self.copy && !copyup::is_empty(&image)? => self.fill(&image),
+            // Left to who fills it.
             _ if known == State::Copying => Ok(()),
-            image => self.own(image.as_ref(), known),
+            // It has been used, and emptied.
+            _ if known == State::Owned => Ok(()),
+            image => self.own(image.as_ref()),
         }
     }
 
@@ -134,28 +132,22 @@ impl Volume<'_> {
         // Before the first file is: a part of the content is never taken for all.
         self.state.sync_data().context(noting)?;
         copyup::copy(image, self.root).context("copying the image's files into the volume")?;
-        let copied = boot_id().and_then(|boot| set(self.state, &format!("{COPIED}{boot}")));
-        copied.context("noting that the volume is filled")
+        nix::unistd::syncfs(self.root).context("flushing what the volume was filled with")?;
+        set_filled(self.state).context("noting that the volume is filled")
     }
 
-    fn own(&self, image: Option<&OwnedFd>, known: State) -> Result<()> {
+    fn own(&self, image: Option<&OwnedFd>) -> Result<()> {
         let doing = "giving the volume to the container's user";
         let root = copyup::directory(self.root, c".").context(doing)?;
-        let chown = |(uid, gid)| fchown(&root, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        if let Some(image) = image {
-            let stat = fstat(image)?;
-            // That may be the mount point which the last start has made.
-            if known == State::Owned && (stat.st_uid, stat.st_gid) == (0, 0) {
-                return Ok(());
-            }
-            chown((stat.st_uid, stat.st_gid)).context(doing)?;
+        let image = image.map(fstat).transpose()?;
+        let (uid, gid) = image.map_or(self.user, |stat| (stat.st_uid, stat.st_gid));
+        match fchown(&root, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // Where there is but one id everything is its; and where its owner is none of the container's, it keeps it.
+            Err(Errno::EINVAL | Errno::EPERM) => return Ok(()),
+            done => done.context(doing)?,
+        }
+        if let Some(stat) = image {
             fchmod(&root, Mode::from_bits_truncate(stat.st_mode)).context(doing)?;
-        } else {
-            match chown(self.user) {
-                // Where there is but one id everything is its.
-                Err(Errno::EINVAL) => {}
-                done => done.context(doing)?,
-            }
         }
         let _ = set(self.state, OWNED);
         Ok(())
