@@ -424,8 +424,10 @@ impl Unpacker {
                 continue;
             };
             match xattr::fset(file, &name, value) {
-                // They may not be had here: capabilities of a user's, or none at all.
-                Ok(()) | Err(Errno::EPERM | Errno::EACCES | Errno::ENOTSUP) => {}
+                // They may not be had here: capabilities of a user's, large ones (ENOSPC on ext4), or none at all.
+                Ok(())
+                | Err(Errno::EPERM | Errno::EACCES | Errno::ENOTSUP | Errno::E2BIG)
+                | Err(Errno::ERANGE | Errno::ENOSPC | Errno::EDQUOT) => {}
                 Err(e) => return Err(e).with_context(|| format!("setting its attribute {name:?}")),
             }
         }
