@@ -156,8 +156,8 @@ impl LogConfig {
     }
 
     /// Opens the file, which is at `path`, for appending, mode 0600. It is a file, or a device like `/dev/null`: what waits for a
-    /// reader would stop a container. It is the file of that name and of no other: a container that may write into its
-    /// directory could lead what it says into any file of the caller's.
+    /// reader would stop a container. Where the container may write, it is the file of that name and of no other: what it says
+    /// could be led into any file of the caller's.
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
         let opened = match self
@@ -186,7 +186,8 @@ impl LogConfig {
         })?;
         proper(&file)?;
         let about = file.metadata()?;
-        if about.is_file() && about.nlink() > 1 {
+        // Elsewhere another name is a copy of the caller's, as `cp -al` makes them.
+        if self.shared.is_some() && about.is_file() && about.nlink() > 1 {
             return Err(io::Error::other("it has other names, too"));
         }
         Ok(file)
@@ -589,7 +590,12 @@ mod tests {
         std::os::unix::fs::symlink("precious", at("symbolic")).unwrap();
         std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
         std::fs::hard_link(at("precious"), at("hard")).unwrap();
-        let config = LogConfig::default();
+        // The store's own, of a home that `cp -al` has copied.
+        LogConfig::default().open(&at("hard")).unwrap();
+        let config = LogConfig {
+            shared: Some(dir.path().to_owned()),
+            ..LogConfig::default()
+        };
         for (name, says) in [
             ("symbolic", "symbolic link"),
             ("dangling", "symbolic link"),
