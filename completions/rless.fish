@@ -183,7 +183,7 @@ complete -c rless -n "__fish_rless_using_subcommand run" -l sig-proxy -d 'Pass s
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand run" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
-complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT, which may be a template' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -354,7 +354,7 @@ complete -c rless -n "__fish_rless_using_subcommand create" -l sig-proxy -d 'Pas
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand create" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
-complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT, which may be a template' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -591,7 +591,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT, which may be a template' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r
@@ -833,7 +833,7 @@ complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_s
 false\t''"
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l detach-keys -d 'Keys that leave the container running' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-driver -d 'Where output is logged: k8s-file, journald, passthrough or none' -r
-complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT' -r
+complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l log-opt -d 'How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT, which may be a template' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l sdnotify -d 'Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to pull: always, missing, never, newer' -r
 complete -c rless -n "__fish_rless_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose the image for OS/ARCH[/VARIANT] instead of this machine\'s' -r

@@ -51,14 +51,6 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     Ok(code)
 }
 
-/// Tells why an image is still there after `run --rmi`: its supervisor has tried to remove it.
-pub(super) fn unless_used(store: &Store, name: &str) -> Result<()> {
-    match image::remove(store, name, false, &|id| users(store, id, false)) {
-        Err(e) if error::kind(&e) != Kind::NoSuchObject => Err(e),
-        _ => Ok(()),
-    }
-}
-
 /// The containers that use an image and stay: with `force` they are removed first.
 fn users(store: &Store, image: &str, force: bool) -> Vec<String> {
     let containers = Containers::of(store);

@@ -16,7 +16,7 @@ use clap::ArgAction;
 
 pub(super) use self::bounds::Bounds;
 pub(super) use self::health::Checks;
-use super::{complain, format, notice, progress, pull, rmi, warn};
+use super::{complain, format, notice, progress, pull, warn};
 use crate::container::descriptors;
 use crate::container::devices::Device;
 use crate::container::env::{self, Setting};
@@ -157,7 +157,7 @@ struct Basics {
     /// Where output is logged: k8s-file, journald, passthrough or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT
+    /// How it is logged: path=FILE, max-size=SIZE, max-file=NUMBER, tag=TEXT, which may be a template
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
     /// Who tells the service manager (NOTIFY_SOCKET) that it is ready: container, conmon, healthy, ignore
@@ -276,7 +276,8 @@ pub(crate) fn run(args: Args) -> Result<u8> {
     request.descriptors = descriptors::asked(args.preserve_fds, args.preserve_fd)?;
     let store = Store::open()?;
     let progress = progress::for_stderr(request.quiet);
-    match run_container(&store, &request, progress.as_ref())? {
+    let (outcome, image_removed) = run_container(&store, &request, progress.as_ref())?;
+    match outcome {
         Outcome::Running(id) => {
             if request.detach {
                 format::print(&format!("{id}\n"))?;
@@ -287,9 +288,7 @@ pub(crate) fn run(args: Args) -> Result<u8> {
             Ok(0)
         }
         ended => {
-            if args.rmi
-                && let Err(e) = rmi::unless_used(&store, &request.image)
-            {
+            if let Err(e) = image_removed {
                 complain(&e);
             }
             Ok(tell(ended))

@@ -69,6 +69,7 @@ impl Containers {
             error: Some("a power cut took its record, and how it ended is not known".to_owned()),
             auto_remove: false,
             remove_image: false,
+            image_asked: None,
             anonymous_volumes: volumes.iter().filter(ours).cloned().collect(),
             volumes,
             mounts,

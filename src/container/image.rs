@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{self, Action, Event};
 use super::make::Stored;
-use super::record::Containers;
+use super::record::{Containers, Record};
 use super::request::Request;
 use super::spec::ImageSays;
 use crate::cow::{IdView, Lower};
@@ -26,6 +26,8 @@ use crate::sys::supervise;
 pub struct Chosen {
     /// As `ps` shows it.
     pub name: String,
+    /// For `--rmi`: what was asked for, a whole name, or the id where none was given.
+    pub asked: Option<String>,
     /// Image id; `None` for a host directory.
     pub id: Option<String>,
     /// Lower layer.
@@ -61,9 +63,12 @@ pub fn resolve(
         image = find_or_pull(store, request, progress)?;
         hold = store.hold_image(&image.id)?;
     }
+    let asked = request.remove_image;
+    let asked = asked.then(|| store.exact_name(&request.image, &image.id));
     Ok(Chosen {
         hold: Some(hold),
         name: shown_name(&image, &request.image),
+        asked: asked.transpose()?,
         lower: lower(store, &image),
         says: ImageSays::of_image(&image),
         id: Some(image.id),
@@ -89,6 +94,7 @@ pub fn again(store: &Store, stored: &Stored, mapping: &Mapping) -> Result<Chosen
     Ok(Chosen {
         hold: Some(hold),
         name: shown_name(&image, &stored.request.image),
+        asked: None,
         lower: lower(store, &image),
         says: ImageSays::of_image(&image),
         id: Some(image.id),
@@ -121,6 +127,7 @@ pub(super) fn host_directory(store: &Store, path: &str, mapping: &Mapping) -> Re
     let hide: Vec<PathBuf> = vec![real(store.data()), real(store.runtime())];
     Ok(Chosen {
         name: format!("rootfs:{}", root.display()),
+        asked: None,
         id: None,
         lower: Lower::HostDir {
             root,
@@ -215,29 +222,59 @@ pub fn remove(
     let image = store.find_image(name).ok().flatten();
     let removed = store.remove_image(name, force, in_use)?;
     let id = image.map(|i| i.id).unwrap_or_default();
+    tell_removed(store, &id, name, &removed);
+    Ok(removed)
+}
+
+fn tell_removed(store: &Store, id: &str, name: &str, removed: &[Removed]) {
     let event = |gone: &Removed| match gone {
-        Removed::Untagged(name) => Event::image(&id, name, Action::Untag),
+        Removed::Untagged(name) => Event::image(id, name, Action::Untag),
         Removed::Deleted(id) => Event::image(id, name, Action::Remove),
     };
     let events: Vec<Event> = removed.iter().map(event).collect();
     events::emit(store.data(), &events);
-    Ok(removed)
 }
 
-/// Removes the image of a container that has gone (`--rmi`), unless another one uses it, or may.
+/// Removes what was asked for of the image of a container that has gone (`--rmi`), unless that means another image by now, or
+/// another container uses it, or may.
 ///
 /// # Errors
 /// As [`remove`].
-pub(super) fn remove_unused(containers: &Containers, name: &str) -> Result<()> {
+pub(super) fn remove_unused(containers: &Containers, record: &Record) -> Result<()> {
+    let (Some(asked), Some(id)) = (&record.image_asked, &record.image_id) else {
+        return Ok(());
+    };
     let store = Store::open()?;
-    let users = |image: &str| match containers.all() {
+    let removed = store.remove_known(asked, id, &|id| users(containers, id))?;
+    tell_removed(&store, id, asked, &removed);
+    Ok(())
+}
+
+/// Looks, after [`remove_unused`] of the supervisor, whether what was asked for is still there.
+///
+/// # Errors
+/// It is: why.
+pub(super) fn removed(
+    store: &Store,
+    containers: &Containers,
+    asked: Option<&str>,
+    id: Option<&str>,
+) -> Result<()> {
+    match (asked, id) {
+        (Some(asked), Some(id)) => store.removed(asked, id, &|id| users(containers, id)),
+        _ => Ok(()),
+    }
+}
+
+/// The containers that use an image, or may.
+fn users(containers: &Containers, image: &str) -> Vec<String> {
+    match containers.all() {
         Ok(mut all) => {
             all.retain(|record| record.image_id.as_deref() == Some(image));
             all.into_iter().map(|record| record.id).collect()
         }
         Err(_) => vec!["(unknown)".to_owned()],
-    };
-    remove(&store, name, false, &users).map(drop)
+    }
 }
 
 /// What the child of [`in_child`] tells.

@@ -479,6 +479,7 @@ fn record(
         error: None,
         auto_remove: request.remove,
         remove_image: request.remove_image,
+        image_asked: image.asked.clone(),
         anonymous_volumes: volumes(true),
         volumes: volumes(false),
         mounts: mounts.iter().map(|m| m.target.clone()).collect(),

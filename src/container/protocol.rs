@@ -22,7 +22,7 @@
 //! | 22 `Notice` | supervisor | UTF-8 text for the user |
 //! | 23 `Answer` | supervisor | JSON: the answer to an `Ask`, or the last piece of one |
 //! | 24 `AnswerMore` | supervisor | a piece of what the next `Answer` ends |
-//! | 25 `Busy` | supervisor | – : every second, to everyone, while the container's end is written to disk and nobody is heard; after `Exit`: others still read |
+//! | 25 `Busy` | supervisor | – : every second, to everyone, while its record or the container's end is written to disk and nobody is heard; after `Exit`: others still read |
 //! | 21 `Error` | supervisor | `u8` exit code, UTF-8 report: the container did not start |
 //!
 //! A client sends at most [`STDIN_WINDOW`] bytes of input that have not been acknowledged: a

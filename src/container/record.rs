@@ -182,6 +182,9 @@ pub struct Record {
     /// `--rmi`.
     #[serde(default)]
     pub remove_image: bool,
+    /// With `remove_image`: what of the image was asked for, a whole name, or the image's id where none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_asked: Option<String>,
     /// Volumes without a name that go with it.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,

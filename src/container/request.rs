@@ -63,7 +63,7 @@ pub struct Request {
     pub detach: bool,
     /// `--rm`.
     pub remove: bool,
-    /// `--rmi`: its image goes then, too, unless another container uses it.
+    /// `--rmi`: what was asked for of its image goes then, too, unless another container uses it.
     #[serde(default)]
     pub remove_image: bool,
     /// `--init`.

@@ -20,8 +20,8 @@ use super::protocol::{FRAME, Frame};
 use super::record::{Containers, State};
 use super::request::Request;
 use super::restart::Restart;
-use super::supervisor;
 use super::terminal::DetachKeys;
+use super::{image, supervisor};
 use crate::error::{Result, usage};
 use crate::network::NetworkMode;
 use crate::store::{Progress, Store};
@@ -38,11 +38,16 @@ pub enum Outcome {
     Running(String),
 }
 
-/// Makes a container and runs it, in the foreground unless the request says otherwise.
+/// Makes a container and runs it, in the foreground unless the request says otherwise. With `--rmi` also why the image is still
+/// there after its end, which its supervisor has tried to remove.
 ///
 /// # Errors
 /// Whatever is found before the supervisor starts; nothing is left then.
-pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<Outcome> {
+pub fn run(
+    store: &Store,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<(Outcome, Result<()>)> {
     if request.tty && request.interactive && !request.detach && !std::io::stdin().is_terminal() {
         // podman's words, which scripts look for and leave out.
         log::warn!(
@@ -67,8 +72,14 @@ pub fn run(store: &Store, request: &Request, progress: &dyn Progress) -> Result<
         keys,
         session: false,
     });
+    let (asked, image) = (job.record.image_asked.clone(), job.record.image_id.clone());
     let (socket, supervisor) = supervisor::launch(job)?;
-    stay(socket, supervisor, id, how)
+    let outcome = stay(socket, supervisor, id, how)?;
+    let removed = match outcome {
+        Outcome::Running(_) => Ok(()),
+        _ => image::removed(store, &containers, asked.as_deref(), image.as_deref()),
+    };
+    Ok((outcome, removed))
 }
 
 /// Makes a container and leaves it at that: its id.

@@ -49,18 +49,8 @@ impl Store {
             Found::Named(tag) => (tag.image.clone(), Some(tag.reference)),
             Found::Id(id) => (id, None),
         };
-        let lock = Lock::try_exclusive(&self.image_lock(&id))?.ok_or_else(|| {
-            Fault::new(
-                Kind::Conflict,
-                format!("image {} is in use by another rless command", short(&id)),
-            )
-        })?;
-        let tags = tags::list(&self.tags_dir(), &|_| true)?;
-        let names: Vec<String> = tags
-            .into_iter()
-            .filter(|t| t.image == id)
-            .map(|t| t.reference)
-            .collect();
+        let lock = self.lock_to_remove(&id)?;
+        let names = self.names_of(&id)?;
         if let Some(reference) = named.filter(|r| names.contains(r))
             && names.len() > 1
         {
@@ -68,6 +58,58 @@ impl Store {
             return Ok(vec![Removed::Untagged(reference)]);
         }
         self.check_removable(&id, &names, named_by_id(name, &names), force, in_use)?;
+        self.remove_whole(id, names, lock)
+    }
+
+    /// Of a whole name, or of `id` itself, while that means the image `id`: looked at under its lock.
+    pub(super) fn remove_exact(
+        &self,
+        exact: &str,
+        id: &str,
+        in_use: &dyn Fn(&str) -> Vec<String>,
+    ) -> Result<Vec<Removed>> {
+        let lock = self.lock_to_remove(id)?;
+        let names = self.names_of(id)?;
+        let by_id = exact == id;
+        if !self.has_record(id) || !by_id && !names.iter().any(|n| n == exact) {
+            return Ok(Vec::new());
+        }
+        if !by_id && names.len() > 1 {
+            tags::remove(&self.tags_dir(), exact)?;
+            return Ok(vec![Removed::Untagged(exact.to_owned())]);
+        }
+        self.check_removable(id, &names, by_id, false, in_use)?;
+        self.remove_whole(id.to_owned(), names, lock)
+    }
+
+    /// Fails with what keeps it from [`Store::remove_exact`], if it is still there.
+    pub(super) fn is_removed(
+        &self,
+        exact: &str,
+        id: &str,
+        in_use: &dyn Fn(&str) -> Vec<String>,
+    ) -> Result<()> {
+        let names = self.names_of(id)?;
+        let by_id = exact == id;
+        if !self.has_record(id) || !by_id && !names.iter().any(|n| n == exact) {
+            return Ok(());
+        }
+        if by_id || names.len() == 1 {
+            self.check_removable(id, &names, by_id, false, in_use)?;
+        }
+        let text = if by_id { short(id) } else { exact };
+        Err(Fault::new(Kind::Failed, format!("image {text} is still there")).into())
+    }
+
+    fn lock_to_remove(&self, id: &str) -> Result<Lock> {
+        let lock = Lock::try_exclusive(&self.image_lock(id))?;
+        lock.ok_or_else(|| {
+            let text = format!("image {} is in use by another rless command", short(id));
+            Fault::new(Kind::Conflict, text).into()
+        })
+    }
+
+    fn remove_whole(&self, id: String, names: Vec<String>, lock: Lock) -> Result<Vec<Removed>> {
         self.remove_record(&id)?;
         let mut removed = Vec::new();
         for reference in names {
@@ -300,4 +342,95 @@ fn unless_damaged<T>(opened: Result<T>) -> Result<Option<T>> {
             _ => Err(e),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::digest::Digest;
+
+    const HUB: &str = "docker.io/library/alpine:latest";
+    const LOCAL: &str = "localhost/alpine:latest";
+
+    fn image(store: &Store, id: &str) {
+        let digest = Digest::sha256(id.as_bytes()).to_string();
+        let record = Record {
+            id: id.to_owned(),
+            manifests: vec![digest.clone()],
+            digest,
+            layers: Vec::new(),
+            size: 0,
+            blobs: Vec::new(),
+        };
+        let text = serde_json::to_vec(&record).unwrap();
+        fs::write(store.images_dir().join(format!("{id}.json")), text).unwrap();
+    }
+
+    fn tag(store: &Store, reference: &str, id: &str) {
+        let tag = tags::Tag {
+            reference: reference.to_owned(),
+            image: id.to_owned(),
+            digest: Digest::sha256(id.as_bytes()).to_string(),
+            list_digest: None,
+        };
+        tags::set(&store.tags_dir(), &tag).unwrap();
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_removed_while_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_at(&dir.path().join("d"), &dir.path().join("r")).unwrap();
+        let (a, b, c) = ("a".repeat(64), "b".repeat(64), "c".repeat(64));
+        [&a, &b, &c].iter().for_each(|id| image(&store, id));
+        tag(&store, HUB, &a);
+        tag(&store, LOCAL, &b);
+        let unused = |_: &str| Vec::new();
+        let untagged = |name: &str| Removed::Untagged(name.to_owned());
+        let remove = |exact: &str, id: &str| store.remove_known(exact, id, &unused);
+
+        // Pulled, though the short name leads to another.
+        assert_eq!(store.exact_name("alpine", &a).unwrap(), HUB);
+        assert_eq!(store.exact_name("alpine", &b).unwrap(), LOCAL);
+        let gone = vec![untagged(HUB), Removed::Deleted(a.clone())];
+        assert!(store.removed(HUB, &a, &unused).is_err());
+        assert_eq!(remove(HUB, &a).unwrap(), gone);
+        store.removed(HUB, &a, &unused).unwrap();
+        assert!(store.has_record(&b));
+
+        // By its id, with two names.
+        let (other, another) = ("localhost/other:latest", "localhost/another:latest");
+        tag(&store, another, &b);
+        tag(&store, other, &b);
+        for typed in [&b, &b[..12]] {
+            assert_eq!(store.exact_name(typed, &b).unwrap(), b);
+        }
+        let says = "several names";
+        let refused = remove(&b, &b).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+        let told = store.removed(&b, &b, &unused).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+
+        // One name ends as another does.
+        assert_eq!(store.exact_name("other", &b).unwrap(), other);
+        assert_eq!(remove(other, &b).unwrap(), [untagged(other)]);
+        store.removed(other, &b, &unused).unwrap();
+
+        // The name is a newer image's by now.
+        tag(&store, LOCAL, &c);
+        assert_eq!(remove(LOCAL, &b).unwrap(), []);
+        store.removed(LOCAL, &b, &unused).unwrap();
+        assert_eq!(store.names_of(&b).unwrap(), [another]);
+        assert_eq!(store.names_of(&c).unwrap(), [LOCAL]);
+
+        // Another container has it.
+        let used = |_: &str| vec!["d".repeat(64)];
+        for result in [
+            store.remove_known(LOCAL, &c, &used).map(drop),
+            store.removed(LOCAL, &c, &used),
+        ] {
+            let told = result.unwrap_err().to_string();
+            assert!(told.contains("in use by container dddddddddddd"), "{told}");
+        }
+        assert!(store.has_record(&c));
+    }
 }

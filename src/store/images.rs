@@ -214,6 +214,32 @@ impl Store {
         }
     }
 
+    pub(super) fn in_full(&self, name: &str, id: &str) -> Result<String> {
+        let names = self.names_of(id)?;
+        if let Some(Found::Named(tag)) = self.look_up(name)?
+            && names.contains(&tag.reference)
+        {
+            return Ok(tag.reference);
+        }
+        // A short name that has led elsewhere by now, or was pulled though another image has it.
+        let mut fitting = names.clone();
+        match Spec::parse(name) {
+            Ok(Spec::Registry(Name::Short(short))) => {
+                fitting.retain(|text| Reference::parse(text).is_ok_and(|r| short.is_short_for(&r)))
+            }
+            _ => fitting.clear(),
+        }
+        let only = fitting.pop().filter(|_| fitting.is_empty());
+        Ok(only.unwrap_or_else(|| id.to_owned()))
+    }
+
+    /// Every name of an image.
+    pub(super) fn names_of(&self, id: &str) -> Result<Vec<String>> {
+        let mut tags = tags::list(&self.tags_dir(), &|_| true)?;
+        tags.retain(|tag| tag.image == id);
+        Ok(names(&tags))
+    }
+
     fn by_reference(&self, reference: &Reference) -> Result<Option<tags::Tag>> {
         if let Some(tag) = tags::get(&self.tags_dir(), reference)? {
             return Ok(Some(tag));

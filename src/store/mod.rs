@@ -163,6 +163,41 @@ impl Store {
     ) -> Result<Vec<Removed>> {
         self.remove(name, force, in_use)
     }
+
+    /// What `name`, by which the image `id` was found or pulled, is in full: one of the image's names, or, where it is none, its id.
+    ///
+    /// # Errors
+    /// Names cannot be read.
+    pub fn exact_name(&self, name: &str, id: &str) -> Result<String> {
+        self.in_full(name, id)
+    }
+
+    /// Removes what [`Store::exact_name`] gave, as [`Store::remove_image`] does without `force`; nothing, if it does not mean the
+    /// image `id` any more.
+    ///
+    /// # Errors
+    /// As [`Store::remove_image`].
+    pub fn remove_known(
+        &self,
+        exact: &str,
+        id: &str,
+        in_use: &dyn Fn(&str) -> Vec<String>,
+    ) -> Result<Vec<Removed>> {
+        self.remove_exact(exact, id, in_use)
+    }
+
+    /// Looks whether [`Store::remove_known`] has removed it.
+    ///
+    /// # Errors
+    /// It is still there: why.
+    pub fn removed(
+        &self,
+        exact: &str,
+        id: &str,
+        in_use: &dyn Fn(&str) -> Vec<String>,
+    ) -> Result<()> {
+        self.is_removed(exact, id, in_use)
+    }
 }
 
 /// When `run` and `create` go to the registry.

@@ -649,7 +649,7 @@ fn settle(job: &mut Job, died: bool) {
         let erased = job.containers.erase(&job.record, true);
         if job.record.remove_image {
             // A foreground client tells what keeps it.
-            let _ = image::remove_unused(&job.containers, &job.record.image);
+            let _ = image::remove_unused(&job.containers, &job.record);
         }
         erased
     } else {
