@@ -132,7 +132,9 @@ impl Volume<'_> {
         // Before the first file is: a part of the content is never taken for all.
         self.state.sync_data().context(noting)?;
         copyup::copy(image, self.root).context("copying the image's files into the volume")?;
-        nix::unistd::syncfs(self.root).context("flushing what the volume was filled with")?;
+        let flushing = "flushing what the volume was filled with";
+        let root = copyup::directory(self.root, c".").context(flushing)?;
+        nix::unistd::syncfs(root).context(flushing)?;
         set_filled(self.state).context("noting that the volume is filled")
     }
 
