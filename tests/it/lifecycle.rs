@@ -685,3 +685,40 @@ fn rmi_of_a_detached_container_removes_its_image() {
     let limit = std::time::Duration::from_secs(60);
     crate::harness::wait_for("the image goes", limit, || images().is_empty());
 }
+
+#[test]
+fn rmi_removes_no_name_that_was_not_asked_for() {
+    let world = world!();
+    let sandbox = Sandbox::new(world);
+    let names = || {
+        let format = "{{.Repository}}";
+        sandbox.rless(["images", "-n", "--format", format]).ok()
+    };
+    let run = |image: &str| {
+        let words = ["run", "--rmi", "--network", "none", image, "true"];
+        let output = sandbox.rless(words).run();
+        assert_eq!(output.code(), 0, "{output}");
+        output
+    };
+    sandbox
+        .rless(["run", "--rm", "--network", "none", "busybox", "true"])
+        .ok();
+    let other = sandbox.dir.join("a-busybox");
+    std::os::unix::fs::symlink(world.images.join("busybox.oci"), &other).unwrap();
+    let other = format!("oci:{}", other.display());
+    sandbox.rless(["pull", "-q", &other]).ok();
+    let both = names();
+    assert_eq!(both.lines().count(), 2, "{both}");
+    let id = sandbox
+        .rless(["image", "inspect", "-f", "{{.Id}}", "a-busybox"])
+        .ok();
+    // By its id: which of the two names is meant is not known.
+    run(id.trim()).says(&["several names"]);
+    assert_eq!(names(), both);
+    assert_eq!(run("a-busybox").err, "");
+    let left = names();
+    assert_eq!(left.lines().count(), 1, "{left}");
+    assert!(!left.contains("a-busybox"), "{left}");
+    assert_eq!(run("busybox").err, "");
+    assert_eq!(names(), "");
+}
